@@ -1,0 +1,1 @@
+"""Arithmetic with a fixed order. Not built yet; nothing here is importable but this line."""

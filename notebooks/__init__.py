@@ -1,0 +1,1 @@
+"""Looking and listening: the notebooks, and the plots and report they share."""

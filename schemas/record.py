@@ -1,0 +1,181 @@
+"""The one codec between a window of a view and its bytes. Writer, verify, loader and explorer all use it. FORMAT.md section 3.
+
+A record is a mapping of member name → bytes: `.npy` without pickles, `.json`, `.png` where the spec says so. Nothing needs this code to read it.
+
+Letters: H heard streams, T ticks, F frames of a tick (4), B bands (80), P picture pairs, N tokens.
+"""
+
+import io
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from .clock import TICK_FRAMES, TICK_SAMPLES
+from .errors import CorpusError
+from .strict import canonical_json, sha256_hex
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One array of a record: its dtype and its axes. A number is a fixed length, a letter one that the whole record shares."""
+
+    dtype: str
+    axes: tuple[str | int, ...]
+
+
+# What featurising makes from the media: heavy, copied as byte ranges from part to shard.
+MEDIA_MEMBERS = {
+    "activity": Member(dtype="uint8", axes=("H+1", "T")),
+    "heard_dmel": Member(dtype="uint8", axes=("H", "T", TICK_FRAMES, 80)),
+    "heard_pcm": Member(dtype="int16", axes=("H", "K", TICK_SAMPLES)),
+    "heard_valid": Member(dtype="uint16", axes=("H", "T")),
+    "own_pcm": Member(dtype="int16", axes=("T+1", TICK_SAMPLES)),
+    "own_valid": Member(dtype="uint16", axes=("T+1",)),
+    "patches": Member(dtype="uint8", axes=("P", "rows", "cols", 2, 40, 40, 3)),
+    "picture_pts": Member(dtype="int64", axes=("P", 2)),
+    "picture_tick": Member(dtype="uint16", axes=("P",)),
+}
+# What a layout makes from words, events, activity and the number of patches, when a shard is gathered.
+TOKEN_MEMBERS = {
+    "token_slot": Member(dtype="uint8", axes=("N",)),
+    "token_tick": Member(dtype="uint16", axes=("N",)),
+    "tokens": Member(dtype="int32", axes=("N",)),
+}
+LABEL_MEMBERS = ("events", "meta", "words")
+ARRAY_MEMBERS = MEDIA_MEMBERS | TOKEN_MEMBERS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One window of one view, as arrays and plain JSON values. Arrays are read-only.
+
+    ARRAY_MEMBERS has dtypes and axes (K is T where heard PCM is kept, else 0). `words` and `events` are lists of mappings with times in
+    session samples; `meta` is a mapping with the same keys and types in every window.
+    """
+
+    activity: np.ndarray
+    heard_dmel: np.ndarray
+    heard_pcm: np.ndarray
+    heard_valid: np.ndarray
+    own_pcm: np.ndarray
+    own_valid: np.ndarray
+    patches: np.ndarray
+    picture_pts: np.ndarray
+    picture_tick: np.ndarray
+    token_slot: np.ndarray
+    token_tick: np.ndarray
+    tokens: np.ndarray
+    words: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    meta: dict[str, Any]
+
+    @property
+    def num_ticks(self) -> int:
+        """T, the ticks of the window."""
+        return self.heard_valid.shape[1]
+
+
+def encode_array(array: np.ndarray) -> bytes:
+    """The bytes of an `.npy` file, version 1.0, C order, little endian."""
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), version=(1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def decode_array(data: bytes, *, where: str) -> np.ndarray:
+    """The array of an `.npy` file, read-only. Raises CorpusError naming `where` when it is not one, or holds objects."""
+    try:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False, max_header_size=4096)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise CorpusError(f"{where}: not an .npy array ({error})") from None
+    array.setflags(write=False)
+    return array
+
+
+def encode_json(value: Any) -> bytes:
+    """Canonical JSON (sorted keys, no spaces), UTF-8, one final newline."""
+    return (canonical_json(value) + "\n").encode()
+
+
+def decode_json(data: bytes, *, where: str) -> Any:
+    """The JSON value. Raises CorpusError naming `where`."""
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise CorpusError(f"{where}: not JSON ({error})") from None
+
+
+def encode_patches(patches: np.ndarray, codec: str) -> tuple[str, bytes]:
+    """(member name, bytes) of the picture pairs under the spec's codec: `patches.npy` or `patches.png`."""
+    if codec == "npy":
+        return "patches.npy", encode_array(patches)
+    from .tall_png import to_png  # Pillow is needed by this codec only
+
+    return "patches.png", to_png(patches)
+
+
+def member_names(codec: str) -> tuple[str, ...]:
+    """Every member of a record, sorted: the order in which a shard holds them."""
+    arrays = [f"{name}.npy" for name in ARRAY_MEMBERS if name != "patches"]
+    return tuple(sorted([*arrays, f"patches.{codec}", *(f"{name}.json" for name in LABEL_MEMBERS)]))
+
+
+def window_digest(member_sha256: dict[str, str]) -> str:
+    """sha256 over the sorted lines `member sha256(bytes)`: the `sha256(members)` of the content digest."""
+    return sha256_hex("".join(f"{name} {digest}\n" for name, digest in sorted(member_sha256.items())))
+
+
+def decode(members: dict[str, bytes], *, where: str) -> Record:
+    """The record of a window's members, every dtype and shape checked. Raises CorpusError naming `where` and the member."""
+    codec = "png" if "patches.png" in members else "npy"
+    expected = set(member_names(codec))
+    if set(members) != expected:
+        missing, extra = sorted(expected - set(members)), sorted(set(members) - expected)
+        raise CorpusError(f"{where}: members missing: {missing or 'none'}, unknown: {extra or 'none'}")
+    values: dict[str, Any] = {name: decode_json(members[f"{name}.json"], where=f"{where}.{name}.json") for name in LABEL_MEMBERS}
+    for name in ARRAY_MEMBERS:
+        if name == "patches" and codec == "png":
+            continue
+        values[name] = decode_array(members[f"{name}.npy"], where=f"{where}.{name}.npy")
+    if codec == "png":
+        from .tall_png import from_png
+
+        meta = values["meta"]["pictures"]
+        shape = (len(values["picture_tick"]), meta["rows"], meta["cols"])
+        values["patches"] = from_png(members["patches.png"], shape, where=f"{where}.patches.png")
+    record = Record(**values)
+    check(record, where=where)
+    return record
+
+
+def check(record: Record, *, where: str) -> None:
+    """Nothing if every array has its dtype and the shared lengths agree; else raises CorpusError naming the member."""
+    lengths: dict[str, int] = {"T": record.heard_valid.shape[1] if record.heard_valid.ndim == 2 else -1}
+    lengths["T+1"] = lengths["T"] + 1
+    if record.heard_valid.ndim == 2:
+        lengths["H"], lengths["H+1"] = record.heard_valid.shape[0], record.heard_valid.shape[0] + 1
+    for name, member in ARRAY_MEMBERS.items():
+        array = getattr(record, name)
+        if array.dtype != np.dtype(member.dtype) or array.ndim != len(member.axes):
+            axes = ", ".join(map(str, member.axes))
+            raise CorpusError(f"{where}.{name}: {array.dtype} with {array.ndim} axes, expected {member.dtype} [{axes}]")
+        for axis, length in zip(member.axes, array.shape, strict=True):
+            want = axis if isinstance(axis, int) else lengths.setdefault(axis, length)
+            if length != want:
+                raise CorpusError(f"{where}.{name}: axis {axis} has length {length}, expected {want}")
+    if lengths["K"] not in (0, lengths["T"]):
+        raise CorpusError(f"{where}.heard_pcm: {lengths['K']} ticks, expected 0 or {lengths['T']}")
+
+
+def same(a: Record, b: Record) -> bool:
+    """Whether two records hold the same bytes in every member."""
+    for field in fields(Record):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or x.shape != y.shape or x.tobytes() != y.tobytes():
+                return False
+        elif x != y:
+            return False
+    return True

@@ -1,0 +1,131 @@
+"""What the bytes of a part depend on. Every field changes bytes, so every field is in the digest; nothing else may be.
+
+Constants of the front ends: `tml-renderers` (native encoder) and `transformers.models.inkling`, checked against both by the tests.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from .clock import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_TICKS
+from .strict import Strict
+
+
+class DmelSpec(Strict):
+    """One audio frame as 80 codes of 0–15. Source: tml-renderers' native encoder; transformers `feature_extraction_inkling.py`."""
+
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    hop_samples: int = FRAME_SAMPLES
+    fft_window_samples: int = 1600  # = n_fft; periodic Hann; causal: a frame sees its own 800 samples and the 800 before
+    num_bands: int = 80  # Slaney scale, Slaney area norm
+    max_hz: int = 8000
+    power_floor: float = 1e-10  # of re² + im², before the root
+    mel_floor: float = 1e-10  # before log10
+    min_log10: float = -7.0
+    max_log10: float = 2.0
+    num_codes: int = 16  # centres linspace(min, max, 16); nearest centre
+
+
+class OwnMelSpec(Strict):
+    """The finer mel of own speech that the flow head learns, and its codes. Source: FORMAT.md section 5."""
+
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    hop_samples: int = 200  # four sub-frames to a frame
+    fft_window_samples: int = 800  # sub-frame i covers samples [200(i+1) - 800, 200(i+1))
+    num_fft: int = 1024
+    num_bands: int = 80
+    max_hz: int = 8000
+    power_floor: float = 1e-10
+    mel_floor: float = 1e-10
+    min_log10: float = -7.0
+    max_log10: float = 2.0
+    first_threshold: float = -6.7  # code = number of n in 0 … 14 with float32(mel16) > float32(first + step·n)
+    threshold_step: float = 0.6
+    num_codes: int = 16
+
+
+class PictureSpec(Strict):
+    """Which pictures are kept, at what size, and how they are tiled.
+
+    Attributes:
+        every_ticks: a pair is perceived in ticks 0, n, 2n, … of the session; 1 keeps a pair in every tick.
+        max_width_px, max_height_px: a picture is fitted inside, keeping its display aspect; it is never enlarged.
+        max_age_samples: a picture older than this at its deadline is not shown (32000 = 2 s).
+        tiling: `plain` has ceil(W/40) columns; `inkling` has W // 40 + 1, as the open model.
+        codec: `npy` stores patches.npy, `png` one lossless tall picture, patches.png.
+    """
+
+    every_ticks: int = Field(5, ge=1, le=WINDOW_TICKS)
+    max_width_px: int = Field(320, ge=40, le=4096)
+    max_height_px: int = Field(240, ge=40, le=4096)
+    max_age_samples: int = Field(2 * SAMPLE_RATE_HZ, ge=1)
+    patch_px: int = 40
+    tiling: Literal["plain", "inkling"] = "plain"
+    codec: Literal["npy", "png"] = "npy"
+
+
+class ActivitySpec(Strict):
+    """Voice activity from frame energy over a tracked noise floor. Levels are dB re full scale, of the mean square of a 50 ms frame.
+
+    Attributes:
+        min_level_db: quieter than this is never active.
+        above_floor_db: a frame becomes active this far above the noise floor.
+        release_db: and stays active until it falls below `above_floor_db - release_db`.
+        floor_frames: the floor is the smallest level of the last so many frames (60 = 3 s), never above `max_floor_db`.
+        max_floor_db: cap of the floor, so that steady loud speech does not become the floor.
+    """
+
+    min_level_db: float = -50.0
+    above_floor_db: float = 9.0
+    release_db: float = 3.0
+    floor_frames: int = Field(60, ge=1)
+    max_floor_db: float = -40.0
+
+
+class EventSpec(Strict):
+    """Thresholds of the events that are found (FORMAT.md section 3)."""
+
+    turn_pause_samples: int = 8_000  # pauses under 0.5 s belong to the turn
+    backchannel_max_samples: int = 16_000
+    backchannel_max_words: int = 3
+    interruption_stop_samples: int = 32_000  # the interrupted one stops within 2 s
+
+
+class LimitSpec(Strict):
+    """Stated limits on hostile or broken input. What exceeds them is dropped, and drops are functions of content: so they are in the spec."""
+
+    max_session_samples: int = 24 * 3600 * SAMPLE_RATE_HZ
+    max_start_samples: int = 3600 * SAMPLE_RATE_HZ  # a stream that starts later than this after its file's first sample is refused
+    max_gap_samples: int = 3600 * SAMPLE_RATE_HZ  # a longer jump forward in time ends the stream: the rest is dropped
+    max_pixels: int = 8192 * 4320
+    max_channels: int = 64
+    max_streams: int = 64
+    max_rate_hz: int = 768_000
+    max_words: int = 2_000_000
+    max_word_chars: int = 1_000
+    max_corrupt_packets: int = 1_000  # the rest of a stream with more is dropped
+
+
+class FeatureSpec(Strict):
+    """Everything that the bytes of a part depend on, besides the input and the toolchain.
+
+    Attributes:
+        window_ticks: ticks of a window (300 = 60 s).
+        heard: `sum` mixes the other participants into one heard stream; `each` keeps a stream for each of them.
+        views: `all` gives a view to every `assistant`, and to every `user` who has audio; `assistant` to the former only.
+        span_break_samples: a timestamp further than this from where the count of samples puts it starts a new span (640 = 40 ms).
+        keep_heard_pcm: also store what is heard as PCM, to listen to; never an input of a model.
+    """
+
+    version: Literal[1] = 1
+    window_ticks: int = Field(WINDOW_TICKS, ge=1, le=6000)
+    heard: Literal["sum", "each"] = "sum"
+    views: Literal["all", "assistant"] = "all"
+    resampler: Literal["soxr_hq"] = "soxr_hq"
+    span_break_samples: int = 640
+    keep_heard_pcm: bool = False
+    dmel: DmelSpec = DmelSpec()
+    pictures: PictureSpec = PictureSpec()
+    activity: ActivitySpec = ActivitySpec()
+    events: EventSpec = EventSpec()
+    limits: LimitSpec = LimitSpec()
