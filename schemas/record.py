@@ -1,12 +1,13 @@
 """The one codec between a window of a view and its bytes. Writer, verify, loader and explorer all use it. FORMAT.md section 3.
 
-A record is a mapping of member name → bytes: `.npy` without pickles, `.json`, `.png` where the spec says so. Nothing needs this code to read it.
+A record is a mapping of member name → bytes: `.npy` without pickles, `.json`, `.png` where the spec says so. It reads without this code.
 
 Letters: H heard streams, T ticks, F frames of a tick (4), B bands (80), P picture pairs, N tokens.
 """
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -116,6 +117,24 @@ def encode_patches(patches: np.ndarray, codec: str) -> tuple[str, bytes]:
     return "patches.png", to_png(patches)
 
 
+def encode_media(arrays: Mapping[str, np.ndarray], codec: str) -> dict[str, bytes]:
+    """Member name → bytes of the arrays that featurising makes, sorted by name."""
+    members = {f"{name}.npy": encode_array(arrays[name]) for name in MEDIA_MEMBERS if name != "patches"}
+    name, payload = encode_patches(arrays["patches"], codec)
+    return dict(sorted((members | {name: payload}).items()))
+
+
+def decode_media(members: Mapping[str, bytes], pictures: Mapping[str, Any], *, where: str) -> dict[str, np.ndarray]:
+    """The arrays that featurising makes; `pictures` is the meta's mapping with `rows`, `cols` and `codec`. Raises CorpusError."""
+    arrays = {name: decode_array(members[f"{name}.npy"], where=f"{where}.{name}.npy") for name in MEDIA_MEMBERS if f"{name}.npy" in members}
+    if pictures["codec"] == "png":
+        from .tall_png import from_png
+
+        shape = (len(arrays["picture_tick"]), pictures["rows"], pictures["cols"])
+        arrays["patches"] = from_png(members["patches.png"], shape, where=f"{where}.patches.png")
+    return arrays
+
+
 def member_names(codec: str) -> tuple[str, ...]:
     """Every member of a record, sorted: the order in which a shard holds them."""
     arrays = [f"{name}.npy" for name in ARRAY_MEMBERS if name != "patches"]
@@ -135,16 +154,9 @@ def decode(members: dict[str, bytes], *, where: str) -> Record:
         missing, extra = sorted(expected - set(members)), sorted(set(members) - expected)
         raise CorpusError(f"{where}: members missing: {missing or 'none'}, unknown: {extra or 'none'}")
     values: dict[str, Any] = {name: decode_json(members[f"{name}.json"], where=f"{where}.{name}.json") for name in LABEL_MEMBERS}
-    for name in ARRAY_MEMBERS:
-        if name == "patches" and codec == "png":
-            continue
+    for name in TOKEN_MEMBERS:
         values[name] = decode_array(members[f"{name}.npy"], where=f"{where}.{name}.npy")
-    if codec == "png":
-        from .tall_png import from_png
-
-        meta = values["meta"]["pictures"]
-        shape = (len(values["picture_tick"]), meta["rows"], meta["cols"])
-        values["patches"] = from_png(members["patches.png"], shape, where=f"{where}.patches.png")
+    values |= decode_media(members, values["meta"]["pictures"], where=where)
     record = Record(**values)
     check(record, where=where)
     return record

@@ -65,21 +65,28 @@ class PictureSpec(Strict):
 
 
 class ActivitySpec(Strict):
-    """Voice activity from frame energy over a tracked noise floor. Levels are dB re full scale, of the mean square of a 50 ms frame.
+    """Voice activity from frame energy over a tracked noise floor and under a tracked peak. A level is the variance of a 50 ms frame, in dB
+    re full scale (32768²). Frames that hold no sound, being absent or digital silence, enter neither floor nor peak.
 
     Attributes:
         min_level_db: quieter than this is never active.
-        above_floor_db: a frame becomes active this far above the noise floor.
-        release_db: and stays active until it falls below `above_floor_db - release_db`.
-        floor_frames: the floor is the smallest level of the last so many frames (60 = 3 s), never above `max_floor_db`.
-        max_floor_db: cap of the floor, so that steady loud speech does not become the floor.
+        above_floor_db: a frame becomes active when it is so far above the floor,
+        below_peak_db: and less than this below the peak: another speaker's bleed lies lower.
+        release_db: and stays active until it falls so far below what made it active.
+        floor_frames: the floor is the smallest level of the last so many frames (60 = 3 s);
+        early_floor_db: until there were so many, it is at most this: a session that begins inside speech has no floor but speech yet.
+        peak_frames: the peak is the largest level of the last so many frames (600 = 30 s)
+        peak_hold_frames: that so many frames in a row reached, so that a click is no peak.
     """
 
-    min_level_db: float = -50.0
-    above_floor_db: float = 9.0
-    release_db: float = 3.0
-    floor_frames: int = Field(60, ge=1)
-    max_floor_db: float = -40.0
+    min_level_db: float = Field(-60.0, le=0, allow_inf_nan=False)
+    above_floor_db: float = Field(9.0, ge=0, le=100)
+    below_peak_db: float = Field(22.0, ge=0, le=200)
+    release_db: float = Field(5.0, ge=0, le=100)
+    floor_frames: int = Field(60, ge=1, le=72_000)
+    early_floor_db: float = Field(-45.0, le=0, allow_inf_nan=False)
+    peak_frames: int = Field(600, ge=1, le=72_000)
+    peak_hold_frames: int = Field(3, ge=1, le=600)
 
 
 class EventSpec(Strict):
@@ -92,7 +99,7 @@ class EventSpec(Strict):
 
 
 class LimitSpec(Strict):
-    """Stated limits on hostile or broken input. What exceeds them is dropped, and drops are functions of content: so they are in the spec."""
+    """Stated limits on hostile or broken input. What exceeds them is dropped: as a function of content, so they are in the spec."""
 
     max_session_samples: int = 24 * 3600 * SAMPLE_RATE_HZ
     max_start_samples: int = 3600 * SAMPLE_RATE_HZ  # a stream that starts later than this after its file's first sample is refused

@@ -1,7 +1,7 @@
-"""The tables of a corpus: where every input sample went (ledger), where every window lies (index). Arrow schemas and the rows that fill them.
+"""The tables of a corpus: where every input sample went (ledger), where every window lies (index).
 
-The ledger closes: for every stream `decoded = kept + dropped`, exactly, in source units (PCM samples at the stream's own rate, decoded pictures,
-words, events). FORMAT.md section 7.
+The ledger closes: for every stream `decoded = kept + dropped`, exactly, in source units (PCM samples at the stream's own rate,
+decoded pictures, words, events). FORMAT.md section 7.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from .strict import Strict, canonical_json, sha256_hex
 
-FREE_TEXT = ("message",)  # in no digest: libav's sentences change between builds
+FREE_TEXT = ("file", "message")  # in no digest: where the input lies, and libav's sentences, which change between builds
 
 
 class LedgerRow(Strict):

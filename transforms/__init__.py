@@ -1,1 +1,1 @@
-"""How one recording becomes micro-turns. numpy in, numpy out; every transform streams: `start`, `step`, `finish`. Never Beam, never torch."""
+"""How one recording becomes micro-turns. numpy in, numpy out; transforms stream: `start`, `step`, `finish`. Never Beam, never torch."""

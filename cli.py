@@ -1,0 +1,64 @@
+"""The console script: a thin dispatcher. Each room brings its own commands, and is imported only when one of them is called."""
+
+import importlib
+import sys
+
+import click
+
+from . import __version__
+from .schemas.errors import InputError, MicroturnError
+
+# command → (module, attribute, one line for the list: `--help` must not import the rooms)
+COMMANDS = {
+    "synth": ("pipelines.synth.command", "synth_command", "Make raw two-party recordings with known truth."),
+    "build": ("pipelines.build_command", "build_command", "Build a corpus of micro-turns from recordings."),
+    "verify": ("pipelines.verify_command", "verify_command", "Recompute everything a corpus claims."),
+    "inspect": ("notebooks.inspect_command", "inspect_command", "Show one window, or what a corpus holds, in the terminal."),
+    "report": ("notebooks.report_command", "report_command", "Write report.html: what is in a corpus, and what was dropped."),
+}
+
+
+class Rooms(click.Group):
+    """Finds commands in COMMANDS; the suggestions for a mistyped one are click's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="microturn %(version)s")
+def microturn() -> None:
+    """Recordings of people talking, as the 200 ms micro-turns that interaction models train on.
+
+    \b
+    Examples:
+      microturn synth raw                    raw recordings with known truth, to try things on
+      microturn build raw corpus             a corpus from a folder or a manifest
+      microturn verify corpus                recompute every digest, count and sum of it
+
+    Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage; `build --help` has more.
+    """
+
+
+def main() -> None:
+    """Runs the command line. An error of ours is a sentence and a hint, never a traceback."""
+    try:
+        microturn(prog_name="microturn")
+    except MicroturnError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        sys.stderr.close()
+        sys.exit(0)

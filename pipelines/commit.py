@@ -1,0 +1,137 @@
+"""From shard summaries to dataset.json, the only commit point: written last, by itself, whole. Readers list shards from it.
+
+Beside it, for readers that are not ours: the dataset card (README.md), Energon's `.nv-meta`, croissant.json.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..schemas.errors import CorpusError
+from ..schemas.layout import LayoutSpec
+from ..schemas.receipts import Receipt, ShardSummary
+from ..schemas.spec import FeatureSpec
+from ..schemas.strict import canonical_json, sha256_hex
+from ..schemas.tables import LEDGER_SCHEMA, rows_digest
+from . import cards
+from .gather import audio_totals, write_table
+from .storage import Folder
+
+DATASET = "dataset.json"
+FORMAT_VERSION = 1
+
+
+def read_dataset(out: Folder) -> dict[str, Any] | None:
+    """dataset.json of a corpus, None when nothing has been committed there. Raises CorpusError when it is not ours."""
+    if not out.exists(DATASET):
+        return None
+    try:
+        dataset = json.loads(out.read(DATASET))
+        if dataset["format"] != "microturn" or dataset["version"] != FORMAT_VERSION:
+            raise KeyError("format")
+    except (ValueError, KeyError, TypeError):
+        raise CorpusError(f"{out.uri}/{DATASET}: not the dataset.json of a microturn corpus, version {FORMAT_VERSION}") from None
+    return dataset
+
+
+def content_digest(out: Folder, names: Iterable[str]) -> str:
+    """sha256 over the sorted lines `key sha256(members)` of these shards' windows: equal however the corpus grew or was resharded."""
+    tables = [pq.read_table(out.open(f"index/{name}.parquet"), columns=["key", "digest"]) for name in names]
+    if not tables:
+        return sha256_hex("")
+    table = pa.concat_tables(tables).sort_by("key")
+    twice = table.num_rows - len(table["key"].unique())
+    if twice:
+        raise CorpusError(f"{twice} window keys stand twice in the index")
+    running = hashlib.sha256()
+    for key, digest in zip(table["key"].to_pylist(), table["digest"].to_pylist(), strict=True):
+        running.update(f"{key} {digest}\n".encode())
+    return running.hexdigest()
+
+
+def layout_digest(shards: Iterable[Mapping[str, Any]], rejected: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 over the sorted names and digests of shards, index rows and ledger rows: equal for equal plans."""
+    lines = [f"{s['name']} {s['sha256']} {s['index_digest']} {s['ledger_digest']}" for s in shards]
+    lines += [f"{r['name']} {r['ledger_digest']}" for r in rejected]
+    return sha256_hex("".join(line + "\n" for line in sorted(lines)))
+
+
+def write_rejected(out: Folder, receipts: Sequence[Receipt], number: int) -> dict[str, Any]:
+    """Writes the ledger of sessions that gave no window, `ledger/rejected-<n6>.parquet`; gives what dataset.json says of it."""
+    name = f"rejected-{number:06d}"
+    ledger = [row for receipt in sorted(receipts, key=lambda r: (r.order, r.source_digest)) for row in receipt.ledger]
+    rows = [row.model_dump() for row in ledger]
+    write_table(out, f"ledger/{name}.parquet", rows, LEDGER_SCHEMA)
+    decoded, dropped = audio_totals(ledger)
+    return {
+        "name": name,
+        "ledger_digest": rows_digest(rows),
+        "ledger_rows": len(rows),
+        "num_sessions": len({row.session for row in ledger}),
+        "audio_decoded": decoded,
+        "audio_dropped": dropped,
+    }
+
+
+def commit(
+    out: Folder,
+    *,
+    before: Mapping[str, Any] | None,
+    summaries: Sequence[ShardSummary],
+    rejected: Sequence[Receipt],
+    spec: FeatureSpec,
+    layout: LayoutSpec,
+    toolchain: Mapping[str, str],
+    splits: Mapping[str, float],
+    shard_bytes: int,
+) -> dict[str, Any]:
+    """Writes dataset.json over the shards that were there (`before`) and these; removes files of shards that are in neither; gives it."""
+    shards = list(before["shards"]) if before else []
+    shards += [summary.model_dump() for summary in summaries]
+    shards.sort(key=lambda shard: shard["name"])
+    refused = list(before["rejected"]) if before else []
+    if rejected:
+        refused.append(write_rejected(out, rejected, len(refused)))
+    names = [shard["name"] for shard in shards]
+    dataset = {
+        "format": "microturn",
+        "version": FORMAT_VERSION,
+        "digests": {
+            "content": content_digest(out, names),
+            "layout": layout_digest(shards, refused),
+            "spec": spec.digest(),
+            "layout_spec": layout.digest(),
+            "toolchain": sha256_hex(canonical_json(["toolchain", dict(toolchain)])),
+        },
+        "totals": {
+            key: sum(shard[key] for shard in shards)
+            for key in ("num_windows", "num_sessions", "num_ticks", "num_tokens", "num_pairs", "size_bytes")
+        }
+        | {key: sum(part[key] for part in [*shards, *refused]) for key in ("audio_decoded", "audio_dropped", "ledger_rows")}
+        | {"rejected_sessions": sum(part["num_sessions"] for part in refused)},
+        "splits": dict(splits),
+        "shard_bytes": shard_bytes,
+        "spec": spec.model_dump(mode="json"),
+        "layout": layout.model_dump(mode="json"),
+        "toolchain": dict(toolchain),
+        "shards": shards,
+        "rejected": refused,
+    }
+    cards.write(out, dataset)
+    out.write(DATASET, (json.dumps(dataset, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    _sweep(out, names, [part["name"] for part in refused])
+    return dataset
+
+
+def _sweep(out: Folder, shards: Sequence[str], rejected: Sequence[str]) -> None:
+    """Removes what an interrupted build with another plan left in the corpus folders."""
+    listed = {f"shards/{name}.tar{end}" for name in shards for end in ("", ".idx")} | {f"index/{name}.parquet" for name in shards}
+    listed |= {f"ledger/{name}.parquet" for name in [*shards, *rejected]}
+    for folder in ("shards", "index", "ledger"):
+        for name in out.names(folder):
+            if name not in listed:
+                out.delete(name)

@@ -1,0 +1,165 @@
+"""A folder of recordings that comes without a manifest, understood: what belongs together, who is on which channel.
+
+Three layouts, by what lies beside what:
+  stereo     `x.wav` with word timings `x.json` beside it: left is the assistant, right the user (the moshi-finetune layout); video likewise
+  tracks     one file a speaker: `call_alice.wav` + `call_bob.wav`, or a subfolder that holds nothing but 2–8 mono recordings of one length
+  single     any other recording: a listening assistant hears (and sees) everyone in it; a stereo audio file is taken for two people
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ..schemas.errors import InputError
+from ..schemas.manifest import Session
+from .storage import Folder
+
+AUDIO = {"aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus", "sph", "wav", "wma"}
+VIDEO = {"avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"}
+WORDS = ("json", "srt", "vtt", "ctm", "stm")
+IGNORED_FOLDERS = frozenset({"truth"})
+MANIFESTS = ("manifest.jsonl", "manifest.parquet")
+ASSISTANTS = frozenset({"assistant", "agent", "model", "moshi", "main", "left"})
+MAX_SPEAKERS = 8
+LENGTHS_AGREE = 0.2  # tracks of one conversation differ in length by less than this share of the longest
+
+_TRACK = re.compile(r"(?P<session>.+?)[_.\-](?P<speaker>[A-Za-z][A-Za-z0-9]{0,15}|(?:spk|speaker|ch|channel|track)?[0-9]{1,2})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a file's header says: channels of the first audio stream (0: none), its seconds (0: unknown), whether there are pictures."""
+
+    channels: int
+    seconds: float
+    pictures: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A folder, understood: its sessions, how many of each layout, and the files that were left alone."""
+
+    sessions: tuple[Session, ...]
+    layouts: dict[str, int]
+    left_alone: tuple[str, ...]
+
+
+def find_manifest(folder: Folder) -> str:
+    """The manifest's name at the top of a folder, "" if there is none."""
+    return next((name for name in MANIFESTS if folder.exists(name)), "")
+
+
+def discover(folder: Folder, look: Callable[[str], Look | None]) -> Found:
+    """The sessions of a folder. `look` opens a file, outside this process (None: it cannot be opened), and is asked only where names leave
+    a doubt."""
+    names = [name for name in folder.names() if not _hidden(name)]
+    media = [name for name in names if _kind(name)]
+    if not media:
+        raise InputError(f"{folder.uri}: no audio or video file below it", hint=f"endings known: {', '.join(sorted(AUDIO | VIDEO))}")
+    words = {name: path for path in names for name in [str(PurePosixPath(path).with_suffix(""))] if _ending(path) in WORDS}
+    layouts = {"stereo": 0, "tracks": 0, "single": 0}
+    sessions, taken = [], set()
+    for session_id, tracks in _track_groups(media, words, look):
+        sessions.append(_tracks_session(session_id, tracks, words))
+        taken.update(tracks.values())
+        layouts["tracks"] += 1
+    for name in media:
+        if name in taken:
+            continue
+        session, layout = _lone_session(name, words, look)
+        sessions.append(session)
+        layouts[layout] += 1
+    used = {stream.path for s in sessions for stream in s.streams} | {t.path for s in sessions for t in s.transcripts}
+    return Found(sessions=tuple(sessions), layouts=layouts, left_alone=tuple(name for name in names if name not in used))
+
+
+def _track_groups(media: list[str], words: dict[str, str], look: Callable[[str], Look | None]) -> Iterable[tuple[str, dict[str, str]]]:
+    """(session id, speaker → file) of the recordings that lie in one file a speaker."""
+    by_folder: dict[str, list[str]] = {}
+    for name in media:
+        by_folder.setdefault(str(PurePosixPath(name).parent), []).append(name)
+    for folder, names in sorted(by_folder.items()):
+        named: dict[str, dict[str, str]] = {}
+        for name in names:
+            if match := _TRACK.fullmatch(PurePosixPath(name).stem):
+                named.setdefault(match["session"], {})[match["speaker"].lower()] = name
+        groups = {session: tracks for session, tracks in named.items() if 2 <= len(tracks) <= MAX_SPEAKERS}
+        if not groups and folder != "." and 2 <= len(names) <= MAX_SPEAKERS:
+            groups = {"": {PurePosixPath(name).stem.lower(): name for name in names}}
+        for session, tracks in sorted(groups.items()):
+            if len(set(tracks.values())) == len(tracks) and _one_conversation(list(tracks.values()), look):
+                yield (session if folder == "." else f"{folder}/{session}" if session else folder), tracks
+
+
+def _one_conversation(names: list[str], look: Callable[[str], Look | None]) -> bool:
+    looks = [look(name) for name in names]
+    if any(found is None or (found.channels != 1 and not found.pictures) for found in looks):
+        return False
+    lengths = [found.seconds for found in looks]
+    return max(lengths) - min(lengths) <= LENGTHS_AGREE * max(lengths)
+
+
+def _tracks_session(session_id: str, tracks: dict[str, str], words: dict[str, str]) -> Session:
+    people, streams, transcripts = [], [], []
+    names = _participant_ids(sorted(tracks))
+    for speaker, path in sorted(tracks.items()):
+        who = names[speaker]
+        people.append({"id": who, "speaker": speaker, "role": "assistant" if speaker in ASSISTANTS else "user"})
+        streams.append({"id": f"{who}-audio", "path": path, "kind": "audio", "participant": who})
+        if _kind(path) == "video":
+            streams.append({"id": f"{who}-video", "path": path, "kind": "video", "participant": who})
+        if sidecar := words.get(str(PurePosixPath(path).with_suffix(""))):
+            transcripts.append({"path": sidecar, "participant": who, "stream": f"{who}-audio"})
+    row = {"id": session_id, "participants": people, "streams": streams, "transcripts": transcripts}
+    return Session.parse(row, where=session_id)
+
+
+def _lone_session(path: str, words: dict[str, str], look: Callable[[str], Look | None]) -> tuple[Session, str]:
+    stem = str(PurePosixPath(path).with_suffix(""))
+    sidecar = words.get(stem)
+    dyad = sidecar is not None and _ending(sidecar) == "json"
+    if not dyad and _kind(path) == "audio":
+        found = look(path)
+        dyad = found is not None and found.channels == 2
+    row: dict = {"id": stem}
+    if dyad:
+        row["participants"] = [{"id": "assistant", "role": "assistant"}, {"id": "user", "role": "user"}]
+        row["streams"] = [
+            {"id": f"{who}-audio", "path": path, "kind": "audio", "channel": channel, "participant": who}
+            for channel, who in enumerate(("assistant", "user"))
+        ]
+        speakers = {"SPEAKER_MAIN": "assistant", "SPEAKER_USER": "user", "A": "assistant", "B": "user"}
+    else:
+        row["participants"] = [{"id": "assistant", "role": "assistant"}, {"id": "scene", "role": "other"}]
+        row["streams"] = [{"id": "scene-audio", "path": path, "kind": "audio", "participant": "scene"}]
+        speakers = {}
+    if _kind(path) == "video":
+        who = "user" if dyad else "scene"
+        row["streams"].append({"id": f"{who}-video", "path": path, "kind": "video", "participant": who})
+        if (found := look(path)) is not None and not found.channels:
+            row["streams"] = row["streams"][-1:]
+    if sidecar:
+        participant = {} if dyad else {"participant": "scene"}
+        row["transcripts"] = [{"path": sidecar, "speakers": speakers, "stream": row["streams"][0]["id"], **participant}]
+    return Session.parse(row, where=path), "stereo" if dyad else "single"
+
+
+def _participant_ids(speakers: list[str]) -> dict[str, str]:
+    """Speaker → participant id: the name itself where it may be one, `p0`, `p1`, … otherwise."""
+    plain = {speaker: re.sub(r"[^a-z0-9_]", "_", speaker)[:16] for speaker in speakers}
+    unique = len(set(plain.values())) == len(plain) and all(plain.values())
+    return plain if unique else {speaker: f"p{number}" for number, speaker in enumerate(speakers)}
+
+
+def _hidden(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") for part in parts) or bool(IGNORED_FOLDERS.intersection(parts[:-1])) or name in MANIFESTS
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix[1:].lower()
+
+
+def _kind(name: str) -> str:
+    return "audio" if _ending(name) in AUDIO else "video" if _ending(name) in VIDEO else ""

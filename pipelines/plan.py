@@ -1,0 +1,171 @@
+"""From a manifest or a folder to a deterministic list of work items. Files are identified here, by size and stamp; nothing is decoded.
+
+Rows that are not a manifest's refuse the whole build before any work is done. Rows that are, but name the same session twice, are settled
+here too: of identical ones one is kept, of different ones none.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ..schemas import keys
+from ..schemas.errors import InputError
+from ..schemas.manifest import Session
+from ..schemas.receipts import FileIdentity, Receipt, WorkItem
+from ..schemas.spec import FeatureSpec
+from ..schemas.strict import canonical_json, sha256_hex
+from ..schemas.tables import LedgerRow
+from . import storage
+
+MAX_ERRORS_SHOWN = 20
+NOT_THERE = -1  # size_bytes of a file that the plan did not find
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be done, in the order in which sessions fill shards; and the sessions that were settled without being looked at."""
+
+    items: tuple[WorkItem, ...]
+    rejected: tuple[Receipt, ...]
+
+
+def read_manifest(data: bytes, name: str) -> list[Session]:
+    """The sessions of a manifest: Parquet if it begins as such, else JSON lines. Raises InputError with the first errors, a line each."""
+    sessions, errors = [], []
+    for where, row in _rows(data, name):
+        try:
+            sessions.append(Session.parse(row, where=where))
+        except InputError as error:
+            errors.append(f"{error}{f' ({error.hint})' if error.hint else ''}")
+    if errors:
+        more = f"\n… and {len(errors) - MAX_ERRORS_SHOWN} more" if len(errors) > MAX_ERRORS_SHOWN else ""
+        raise InputError("\n".join(errors[:MAX_ERRORS_SHOWN]) + more, hint="nothing was built; mend these rows first")
+    return sessions
+
+
+def _rows(data: bytes, name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    if data[:4] == b"PAR1":
+        for number, row in enumerate(pq.read_table(io.BytesIO(data)).to_pylist()):
+            if isinstance(row.get("custom"), list):  # Parquet's map type
+                row["custom"] = dict(row["custom"])
+            yield f"{name}, row {number}", row
+        return
+    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_float=Decimal)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name}:{number}: not JSON ({error})", hint="a manifest has one JSON object a line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{name}:{number}: found {type(row).__name__}, expected an object")
+        yield f"{name}:{number}", row
+
+
+def make_plan(
+    sessions: Sequence[Session], *, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float], salt: str = ""
+) -> Plan:
+    """The plan of these sessions, whatever order they came in.
+
+    `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash.
+    """
+    by_id: dict[str, list[Session]] = {}
+    for session in sessions:
+        by_id.setdefault(session.id, []).append(session)
+    items, rejected = [], []
+    for session_id in sorted(by_id):
+        group = by_id[session_id]
+        item = _item(_pseudonymous(group[0], salt), root, spec, toolchain, splits)
+        same = len(group) == 1 or len({_content(session, root) for session in group}) == 1
+        if same:
+            items.append(item)
+        if len(group) > 1:
+            rejected.append(_duplicates(item, len(group) - same, same))
+    return Plan(items=tuple(sorted(items, key=lambda i: (i.split, i.order))), rejected=tuple(rejected))
+
+
+def _item(session: Session, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float]) -> WorkItem:
+    return WorkItem(
+        session=session,
+        key=keys.session_key(session.id),
+        split=session.split or keys.split_of(session.id, session.group, dict(splits)),
+        order=keys.session_order(session.id),
+        root=root,
+        files=tuple(_identify(root, path) for path in paths_of(session)),
+        spec=spec,
+        toolchain=toolchain,
+    )
+
+
+def paths_of(session: Session) -> list[str]:
+    """The files of a session, each once, in the order in which the row names them."""
+    return list(dict.fromkeys([stream.path for stream in session.streams] + [transcript.path for transcript in session.transcripts]))
+
+
+def source_digest(session: Session, sha256: Mapping[str, str]) -> str:
+    """sha256 of the row with every path replaced by its file's sha256: what the session is, wherever it lies."""
+    row = session.model_dump(mode="json")
+    for entry in [*row["streams"], *row["transcripts"]]:
+        entry["path"] = sha256[entry["path"]]
+    return sha256_hex(canonical_json(row))
+
+
+def _identify(root: str, path: str) -> FileIdentity:
+    try:
+        return storage.identify(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return FileIdentity(path=path, size_bytes=NOT_THERE, stamp="")
+
+
+def _content(session: Session, root: str) -> str:
+    """`source_digest`, with a file that is not there standing for itself. Only duplicates are read for it."""
+    digests = {}
+    for path in paths_of(session):
+        try:
+            with storage.open_source(root, path) as file:
+                digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            digests[path] = f"not there: {path}"
+    return source_digest(session, digests)
+
+
+def _pseudonymous(session: Session, salt: str) -> Session:
+    if not salt:
+        return session
+    people = tuple(
+        p.model_copy(update={"speaker": sha256_hex(f"{salt}\0{p.speaker}")[:12] if p.speaker else ""}) for p in session.participants
+    )
+    return session.model_copy(update={"participants": people})
+
+
+def _duplicates(item: WorkItem, dropped: int, same: bool) -> Receipt:
+    reason, tail = ("duplicate_identical", "one of them is kept") if same else ("duplicate_id", "their contents differ, none is kept")
+    row = LedgerRow(
+        session=item.key,
+        session_id=item.session.id,
+        entry="session",
+        reason=reason,
+        stage="plan",
+        message=f"session id {item.session.id!r} stands {dropped + same} times in the manifest; {tail}",
+        dropped=dropped,
+    )
+    return Receipt(
+        session=item.key,
+        session_id=item.session.id,
+        split=item.split,
+        order=item.order,
+        spec=item.spec.digest(),
+        toolchain=item.toolchain,
+        source_digest=sha256_hex(canonical_json([reason, item.session.id, dropped])),
+        files=(),
+        session_ticks=0,
+        windows=(),
+        tail_codes={},
+        ledger=(row,),
+    )

@@ -1,0 +1,66 @@
+"""Which Beam runner, with which options. Names that people type, mapped to what Beam 2.77 takes; options that nobody reads are refused."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from ..schemas.errors import InputError
+
+LOCAL = ("DirectRunner", "FnApiRunner")
+DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
+
+
+def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineOptions]:
+    """(runner, options) of these arguments, written as on Beam's own command line; `--runner` names the runner, DirectRunner by default.
+
+    DirectRunner runs as Beam's FnApiRunner, which it would pick in the end: it first tries to download another runner, and says nothing
+    when that fails. Raises InputError for an option that no part of Beam knows, naming the near miss.
+    """
+    options = PipelineOptions(list(arguments))
+    name = options.view_as(StandardOptions).runner or LOCAL[0]
+    if name == "DaskRunner":
+        name = DASK
+    _refuse_unknown(arguments, name)
+    if name in LOCAL:
+        direct = options.view_as(DirectOptions)
+        if direct.direct_num_workers == 0:
+            direct.direct_num_workers = os.cpu_count() or 1
+        return FnApiRunner(), options
+    if name == DASK:
+        from apache_beam.runners.dask.dask_runner import DaskOptions
+
+        dask = options.view_as(DaskOptions)
+        if not getattr(dask, "dask_npartitions", None):
+            options._all_options["dask_npartitions"] = max(1, min(num_elements, 4 * (os.cpu_count() or 1)))
+    options.view_as(StandardOptions).runner = name
+    return name, options
+
+
+def workers(num: int) -> list[str]:
+    """Beam's arguments for `num` local worker processes; one runs in memory."""
+    return [] if num == 1 else [f"--direct_num_workers={num}", "--direct_running_mode=multi_processing"]
+
+
+def _refuse_unknown(arguments: Sequence[str], runner: str) -> None:
+    if runner == DASK:
+        import apache_beam.runners.dask.dask_runner  # noqa: F401 - its options register themselves when imported
+    known: set[str] = set()
+    for options in _subclasses(PipelineOptions):
+        taken = argparse.ArgumentParser(add_help=False)
+        options._add_argparse_args(taken)
+        known |= {flag for action in taken._actions for flag in action.option_strings}
+    for argument in arguments:
+        flag = argument.split("=", 1)[0]
+        if argument.startswith("--") and flag not in known:
+            close = difflib.get_close_matches(flag, sorted(known), n=1)
+            raise InputError(f"no such option: {flag}", hint=f"did you mean {close[0]}?" if close else "see --help, and Beam's options")
+
+
+def _subclasses(kind: type) -> set[type]:
+    found = {sub for child in kind.__subclasses__() for sub in {child, *_subclasses(child)}}
+    return found

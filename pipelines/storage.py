@@ -1,0 +1,163 @@
+"""Folders, local or in an object store, through fsspec: read, read a range, list, and write so that a name never holds half a file.
+
+Local files are written beside their name, fsynced and renamed; an object store gets one PUT or one multipart completion at the final name.
+fsspec rather than Beam's filesystems: it has ranged reads and the same stores that Dask, pandas and Hugging Face users already configure.
+"""
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+
+from ..schemas.receipts import FileIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder by its URI. Names are relative, with `/`. Every error is the filesystem's own OSError."""
+
+    uri: str
+
+    @property
+    def local(self) -> Path | None:
+        """The path of a local folder, None for a remote one."""
+        fs, path = fsspec.core.url_to_fs(self.uri)
+        return Path(path) if "file" in _protocols(fs) else None
+
+    def _at(self, name: str):
+        fs, path = fsspec.core.url_to_fs(self.uri)
+        return fs, f"{path.rstrip('/')}/{name}" if name else path
+
+    def open(self, name: str) -> BinaryIO:
+        """The file, open for reading, with random access."""
+        fs, path = self._at(name)
+        return open(path, "rb") if "file" in _protocols(fs) else fs.open(path, "rb")
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises OSError when the file ends before."""
+        with self.open(name) as file:
+            file.seek(offset)
+            data = file.read(size)
+        if len(data) != size:
+            raise OSError(f"{name}: wanted {size} bytes at {offset}, got {len(data)}")
+        return data
+
+    def scratch(self) -> Path:
+        """A new path for a file under way: beside its future name in a local folder, in the temporary folder for a remote one."""
+        folder = self.local
+        if folder is None:
+            return Path(tempfile.gettempdir()) / f"{uuid.uuid4().hex}.tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f".{uuid.uuid4().hex}.tmp"
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Moves a finished scratch file to its name: fsync and rename here, one PUT or multipart completion in a store."""
+        fs, target = self._at(name)
+        if "file" not in _protocols(fs):
+            fs.put_file(str(path), target)
+            path.unlink()
+            return
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(path, target)
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write; it appears under its name, whole, when the block ends, and not at all when the block raises."""
+        path = self.scratch()
+        try:
+            with open(path, "wb") as file:
+                yield file
+            self.adopt(path, name)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """The file with these bytes, whole or not at all."""
+        with self.create(name) as file:
+            file.write(data)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        fs, path = self._at(name)
+        return fs.exists(path)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        fs, path = self._at(name)
+        return fs.size(path)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of all files below `prefix`, sorted; none when there is no such folder. Unfinished local files are left out."""
+        fs, path = self._at(prefix)
+        base = self._at("")[1].rstrip("/")
+        try:
+            found = fs.find(path)
+        except FileNotFoundError:
+            return []
+        return sorted(name[len(base) + 1 :] for name in found if not name.endswith(".tmp"))
+
+    def delete(self, name: str) -> None:
+        """Removes a file or a whole folder; nothing happens when it is not there."""
+        fs, path = self._at(name)
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+
+
+def locate(root: str, path: str) -> str:
+    """The path or URI of a file that a manifest under `root` names: absolute paths and URIs stand, the rest starts at `root`."""
+    return path if "://" in path or os.path.isabs(path) else f"{root.rstrip('/')}/{path}"
+
+
+def is_folder(uri: str) -> bool:
+    """Whether there is a folder of this name. Raises FileNotFoundError when there is nothing."""
+    fs, path = fsspec.core.url_to_fs(uri)
+    if not fs.exists(path):
+        raise FileNotFoundError(f"{uri}: no such file or folder")
+    return fs.isdir(path)
+
+
+def read_input(uri: str) -> bytes:
+    """All bytes of a file."""
+    with fsspec.open(uri, "rb") as file:
+        return file.read()
+
+
+def parent(uri: str) -> str:
+    """The folder that a file lies in."""
+    head, _, _ = uri.rpartition("/")
+    return head or "."
+
+
+def open_source(root: str, path: str) -> BinaryIO:
+    """An input file, open for reading."""
+    fs, at = fsspec.core.url_to_fs(locate(root, path))
+    return open(at, "rb") if "file" in _protocols(fs) else fs.open(at, "rb")
+
+
+def identify(root: str, path: str) -> FileIdentity:
+    """Size and stamp of an input file: mtime in ns, or the object store's etag. Raises FileNotFoundError."""
+    fs, at = fsspec.core.url_to_fs(locate(root, path))
+    if "file" in _protocols(fs):
+        stat = os.stat(at)
+        return FileIdentity(path=path, size_bytes=stat.st_size, stamp=str(stat.st_mtime_ns))
+    info = fs.info(at)
+    stamp = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
+    return FileIdentity(path=path, size_bytes=info["size"], stamp=str(stamp))
+
+
+def _protocols(fs) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -1,0 +1,246 @@
+"""Everything a corpus claims, recomputed: hashes, digests, schemas, counts, ledger sums, tokens, and how windows continue each other.
+
+A fault is a sentence; nothing is repaired. `against` makes windows again from the raw files and compares bytes.
+"""
+
+import hashlib
+import struct
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..schemas import keys, record
+from ..schemas.errors import CorpusError, MicroturnError
+from ..schemas.receipts import Outcome, WorkItem
+from ..schemas.strict import sha256_hex
+from ..schemas.tables import LedgerRow, open_sums, rows_digest
+from ..transforms.tokenizer import Tokenizer
+from ..transforms.tokenizer import load as load_tokenizer
+from ..transforms.view_window import tokens_again
+from . import tar
+from .child import MediaProcess
+from .commit import content_digest, layout_digest
+from .corpus import Corpus, grouped
+from .describe import DESCRIBED, describe
+from .gather import audio_totals, read_receipt
+from .lay import lay_out
+from .storage import Folder
+
+Tell = Callable[[int, int], None]  # bytes verified, bytes in all
+FOLDERS = ("shards", "index", "ledger")
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was looked at, and every fault found."""
+
+    num_shards: int = 0
+    num_windows: int = 0
+    num_bytes: int = 0
+    num_ledger_rows: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(corpus: Corpus, tokenizer_path: str = "", tell: Tell = lambda done, total: None) -> Findings:
+    """Reads every byte of the corpus once and compares it with what is claimed. Raises only for what makes going on useless."""
+    found = Findings()
+    words = load_tokenizer(corpus.layout, tokenizer_path or None)
+    total = sum(shard["size_bytes"] for shard in corpus.shards)
+    last: dict[tuple[str, str], record.Record] = {}
+    ledger: list[LedgerRow] = []
+    for shard in corpus.shards:
+        try:
+            _shard(corpus, shard, words, last, found)
+            ledger += _ledger(corpus, shard, found)
+        except (OSError, tarfile.TarError, CorpusError, ValueError, KeyError) as error:
+            found.faults.append(f"shard {shard['name']}: {type(error).__name__}: {error}")
+        found.num_shards += 1
+        found.num_bytes += shard["size_bytes"]
+        tell(found.num_bytes, total)
+    for part in corpus.dataset["rejected"]:
+        ledger += _ledger(corpus, part, found)
+    found.num_ledger_rows = len(ledger)
+    found.faults += [f"ledger: {fault}" for fault in open_sums(ledger)]
+    _claims(corpus, ledger, found)
+    return found
+
+
+def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: dict, found: Findings) -> None:
+    name, folder = shard["name"], corpus.folder
+    with folder.open(f"shards/{name}.tar") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != shard["sha256"]:
+        found.faults.append(f"shards/{name}.tar: sha256 {digest}, dataset.json says {shard['sha256']}")
+    index = corpus.index(name)
+    if rows_digest(index) != shard["index_digest"]:
+        found.faults.append(f"index/{name}.parquet: its rows are not those that dataset.json was written over")
+    offsets = [row["offset"] for row in index] + ([index[-1]["offset"] + index[-1]["size"]] if index else [0])
+    if folder.read(f"shards/{name}.tar.idx") != struct.pack(f"<{len(offsets)}Q", *offsets):
+        found.faults.append(f"shards/{name}.tar.idx: not the offsets of the index")
+    with folder.open(f"shards/{name}.tar") as file:
+        windows = grouped(tar.members(file))
+        for row, (key, members) in zip(index, windows, strict=True):
+            found.num_windows += 1
+            _window(corpus, row, key, members, words, last, found.faults)
+    for count, value in (
+        ("num_windows", len(index)),
+        ("num_ticks", sum(row["num_ticks"] for row in index)),
+        ("num_tokens", sum(row["num_tokens"] for row in index)),
+        ("num_pairs", sum(row["num_pairs"] for row in index)),
+        ("num_sessions", len({row["session"] for row in index if row["first_tick"] == 0})),
+    ):
+        if shard[count] != value:
+            found.faults.append(f"shard {name}: {count} {shard[count]}, its index gives {value}")
+
+
+def _window(
+    corpus: Corpus,
+    row: dict[str, Any],
+    key: str,
+    members: dict[str, tuple[int, bytes]],
+    words: Tokenizer,
+    last: dict,
+    faults: list,
+) -> None:
+    where = f"{row['shard']}.tar:{key}"
+    if key != row["key"]:
+        faults.append(f"{where}: the index has {row['key']} here")
+        return
+    at = [
+        {"name": name, "offset": offset, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, (offset, data) in members.items()
+    ]
+    if at != row["members"]:
+        names = [a["name"] for a, b in zip(at, row["members"], strict=False) if a != b] or ["their number"]
+        faults.append(f"{where}: members differ from the index: {', '.join(names)}")
+    digest = record.window_digest({member["name"]: member["sha256"] for member in at})
+    if digest != row["digest"]:
+        faults.append(f"{where}: digest {digest}, the index says {row['digest']}")
+    try:
+        window = record.decode({name: data for name, (_, data) in members.items()}, where=where)
+    except CorpusError as error:
+        faults.append(str(error))
+        return
+    counted = describe(num_tokens=len(window.tokens), **{name: getattr(window, name) for name in DESCRIBED})
+    faults += [f"{where}: {name} is {value!r}, the index says {row[name]!r}" for name, value in counted.items() if value != row[name]]
+    again = tokens_again(window, corpus.layout, words)
+    for name in record.TOKEN_MEMBERS:
+        if getattr(again, name).tobytes() != getattr(window, name).tobytes():
+            faults.append(f"{where}: {name}.npy is not what its words, events and activity give")
+    if again.carry.to_json() != window.meta["carry_out"]:
+        faults.append(f"{where}: carry_out is not what its words leave over")
+    session, view, first_tick = keys.parse_window_key(key)
+    before = last.get((session, view))
+    if (before is None) != (first_tick == 0):
+        faults.append(f"{where}: {'no window before it' if before is None else 'a second first window'}")
+    elif before is not None:
+        faults += [f"{where}: {fault}" for fault in _broken_joint(before, window)]
+    last[session, view] = window
+
+
+def _broken_joint(a: record.Record, b: record.Record) -> Iterator[str]:
+    """What does not continue from one window of a view to the next."""
+    if a.meta["first_tick"] + a.meta["num_ticks"] != b.meta["first_tick"]:
+        yield f"starts at tick {b.meta['first_tick']}, the one before ends at {a.meta['first_tick'] + a.meta['num_ticks']}"
+    if a.meta["carry_out"] != b.meta["carry_in"]:
+        yield "carry_in is not the carry_out before it"
+    if a.own_pcm[-1].tobytes() != b.own_pcm[0].tobytes() or a.own_valid[-1] != b.own_valid[0]:
+        yield "own speech of its first tick is not what the window before performs last"
+    if a.meta["after"]["own_active"] != b.activity[-1][0] or a.activity[-1][-1] != b.meta["before"]["own_active"]:
+        yield "own activity at the joint differs"
+
+
+def _ledger(corpus: Corpus, part: dict[str, Any], found: Findings) -> list[LedgerRow]:
+    rows = corpus.ledger(part["name"])
+    if rows_digest(rows) != part["ledger_digest"] or len(rows) != part["ledger_rows"]:
+        found.faults.append(f"ledger/{part['name']}.parquet: its rows are not those that dataset.json was written over")
+    return [LedgerRow(**row) for row in rows]
+
+
+def _claims(corpus: Corpus, ledger: list[LedgerRow], found: Findings) -> None:
+    """dataset.json against the whole."""
+    dataset, faults = corpus.dataset, found.faults
+    decoded, dropped = audio_totals(ledger)
+    for name, value in (
+        ("spec", corpus.spec.digest()),
+        ("layout_spec", corpus.layout.digest()),
+        ("layout", layout_digest(corpus.shards, dataset["rejected"])),
+    ):
+        if dataset["digests"][name] != value:
+            faults.append(f"dataset.json: digest {name} is {dataset['digests'][name]}, recomputed {value}")
+    try:
+        content = content_digest(corpus.folder, [shard["name"] for shard in corpus.shards])
+        if dataset["digests"]["content"] != content:
+            faults.append(f"dataset.json: content digest {dataset['digests']['content']}, recomputed {content}")
+    except (OSError, CorpusError) as error:
+        faults.append(str(error))
+    totals = {key: sum(shard[key] for shard in corpus.shards) for key in dataset["totals"] if corpus.shards and key in corpus.shards[0]}
+    totals |= {"audio_decoded": decoded, "audio_dropped": dropped, "ledger_rows": len(ledger)}
+    for name, value in totals.items():
+        if dataset["totals"][name] != value:
+            faults.append(f"dataset.json: {name} {dataset['totals'][name]}, recomputed {value}")
+    listed = {f"shards/{s['name']}.tar{end}" for s in corpus.shards for end in ("", ".idx")}
+    listed |= {f"index/{s['name']}.parquet" for s in corpus.shards}
+    listed |= {f"ledger/{s['name']}.parquet" for s in [*corpus.shards, *dataset["rejected"]]}
+    present = {name for folder in FOLDERS for name in corpus.folder.names(folder)}
+    faults += [f"{name}: not in dataset.json" for name in sorted(present - listed)]
+    faults += [f"{name}: listed in dataset.json, not there" for name in sorted(listed - present)]
+
+
+def against(
+    corpus: Corpus, items: dict[str, WorkItem], num_windows: int, tokenizer_path: str = "", tell: Tell = lambda done, total: None
+) -> Findings:
+    """Makes `num_windows` windows, chosen by the hash of their keys, again from the raw files and compares every byte.
+
+    `items` is session key → work item. The sessions are featurised from their beginning, in a temporary folder.
+    """
+    found = Findings()
+    words = load_tokenizer(corpus.layout, tokenizer_path or None)
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(corpus.rows(), key=lambda row: sha256_hex(row["key"]))[:num_windows]:
+        chosen.setdefault(row["session"], []).append(row)
+    with MediaProcess() as media:
+        for done, (session, rows) in enumerate(sorted(chosen.items())):
+            tell(done, len(chosen))
+            if session not in items:
+                found.faults.append(f"session {session}: not in the input")
+                continue
+            with tempfile.TemporaryDirectory(prefix="microturn-") as folder:
+                try:
+                    _compare(corpus, items[session], rows, Folder(folder), words, media, found)
+                except (MicroturnError, OSError) as error:
+                    found.faults.append(f"session {session}: {error}")
+    tell(len(chosen), len(chosen))
+    return found
+
+
+def _compare(
+    corpus: Corpus,
+    item: WorkItem,
+    rows: list[dict[str, Any]],
+    staging: Folder,
+    words: Tokenizer,
+    media: MediaProcess,
+    found: Findings,
+) -> None:
+    name = item.receipt_name()
+    request = {"item": item.model_dump(mode="json"), "staging": staging.uri, "receipt": name}
+    outcome = Outcome.model_validate(media.call("featurise", request))
+    made = read_receipt(staging, outcome.receipt)
+    again = {window.key: window for window in lay_out(made, 0, len(made.windows), staging, corpus.layout, words)}
+    for row in rows:
+        found.num_windows += 1
+        if row["key"] not in again:
+            found.faults.append(f"{row['key']}: the raw files do not give it")
+            continue
+        window = again[row["key"]]
+        stored = corpus.folder.read_range(f"shards/{row['shard']}.tar", row["offset"], row["size"])
+        for member in row["members"]:
+            start = member["offset"] - row["offset"]
+            old, at = stored[start : start + member["size"]], window.members.get(member["name"])
+            new = at if isinstance(at, bytes) or at is None else staging.read_range(at.part, at.offset, at.size)
+            found.num_bytes += len(old)
+            if old != new:
+                found.faults.append(f"{row['key']}.{member['name']}: not what the raw files give")

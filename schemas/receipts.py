@@ -1,0 +1,159 @@
+"""What the pipeline tells itself: what is to be done (work items), what has been done (receipts), what a shard holds (summaries).
+
+A receipt names exactly what it is a receipt of: the session's row, the identity and sha256 of every file, the spec, the toolchain.
+Work whose receipt still matches is done; that is how a build resumes, and how a corpus grows.
+"""
+
+from typing import Literal
+
+from .manifest import Session
+from .spec import FeatureSpec
+from .strict import Strict, canonical_json, sha256_hex
+from .tables import LedgerRow
+
+
+class FileIdentity(Strict):
+    """One input file as the plan saw it: path as the manifest names it, size, and a stamp (mtime in ns, or an object store's etag)."""
+
+    path: str
+    size_bytes: int
+    stamp: str
+
+
+class WorkItem(Strict):
+    """One session to featurise.
+
+    Attributes:
+        root: URI that relative paths of the row start from; never leaves the plan.
+        order: sha256 of the session's id, the place of the session in its split.
+    """
+
+    session: Session
+    key: str
+    split: str
+    order: str
+    root: str
+    files: tuple[FileIdentity, ...]
+    spec: FeatureSpec
+    toolchain: str
+
+    def receipt_name(self) -> str:
+        """File name of the receipt: a function of the row, the spec and the toolchain, not of where the input lies."""
+        work = canonical_json([self.session.model_dump(mode="json"), self.spec.digest(), self.toolchain])
+        return f"{self.key}-{sha256_hex(work)[:16]}.json"
+
+
+class MemberAt(Strict):
+    """Where one member of a window lies in a part: the payload's offset and size, and its sha256."""
+
+    name: str
+    part: str
+    offset: int
+    size: int
+    sha256: str
+
+
+class WindowReceipt(Strict):
+    """One featurised window: everything but its tokens."""
+
+    view: str
+    first_tick: int
+    num_ticks: int
+    members: tuple[MemberAt, ...]
+
+    def tar_bytes(self) -> int:
+        """Bytes that these members take in a tar: what shards are filled by."""
+        return sum(512 + -(-member.size // 512) * 512 for member in self.members)
+
+
+class FileProof(Strict):
+    """The sha256 of an input file, taken while featurising."""
+
+    identity: FileIdentity
+    sha256: str
+
+
+class Receipt(Strict):
+    """Proof that a session is featurised: its parts, its windows (view by view, in order of time), its ledger.
+
+    Attributes:
+        source_digest: of the session's row without paths and the sha256 of its files.
+        tail_codes: view → hex of uint8 [H, 80]: the codes of the frame after the session's end, which still hears the last 50 ms.
+    """
+
+    version: Literal[1] = 1
+    session: str
+    session_id: str
+    split: str
+    order: str
+    spec: str
+    toolchain: str
+    source_digest: str
+    files: tuple[FileProof, ...]
+    session_ticks: int
+    windows: tuple[WindowReceipt, ...]
+    tail_codes: dict[str, str]
+    ledger: tuple[LedgerRow, ...]
+
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that the windows lie in, sorted."""
+        return tuple(sorted({member.part for window in self.windows for member in window.members}))
+
+
+class Outcome(Strict):
+    """What became of one work item: the only thing about it that crosses the graph besides its number of bytes.
+
+    Attributes:
+        status: `done`: a receipt exists; `rejected`: dropped as a function of content, a receipt without windows exists; `unsettled`: the
+            machine failed it, no receipt.
+        window_bytes: `tar_bytes` of each window of the receipt, in its order.
+    """
+
+    status: Literal["done", "rejected", "unsettled"]
+    session: str
+    split: str
+    order: str
+    receipt: str = ""
+    window_bytes: tuple[int, ...] = ()
+    source_digest: str = ""
+    message: str = ""
+
+
+class ShardSegment(Strict):
+    """Windows [start, stop) of a receipt, in its order."""
+
+    receipt: str
+    start: int
+    stop: int
+
+
+class ShardTask(Strict):
+    """One shard to write, from windows of consecutive sessions."""
+
+    name: str
+    split: str
+    segments: tuple[ShardSegment, ...]
+
+
+class ShardSummary(Strict):
+    """What a shard holds, as dataset.json lists it. `name` is also the name of its index and ledger files.
+
+    Attributes:
+        sha256: of the tar; `index_digest`, `ledger_digest`: of the rows (schemas/tables.py `rows_digest`).
+        audio_decoded, audio_dropped: samples of the ledger's audio streams, brought to 16 kHz, for the drop ratio.
+    """
+
+    name: str
+    split: str
+    size_bytes: int
+    sha256: str
+    index_digest: str
+    ledger_digest: str
+    num_windows: int
+    num_sessions: int
+    num_ticks: int
+    num_tokens: int
+    num_pairs: int
+    audio_decoded: int
+    audio_dropped: int
+    ledger_rows: int

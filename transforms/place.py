@@ -1,0 +1,298 @@
+"""One audio stream of one participant on the session's clock: 16 kHz mono, read front to back in bounded memory.
+
+In: timestamped blocks of any rate and channels. Out: float32 samples and what of them is real; afterwards a report that closes to the
+sample. A *span* is a run of blocks laid by sample count from its first timestamp. A block further from where the count puts it than the
+spec's 40 ms starts a new span, with a fresh resampler: a gap stays zeros, an overlap is cut from the new span's head. Less is recorded
+as jitter and drift, not corrected. Span starts are exact rationals, rounded once, half to even. Source: FORMAT.md section 2.
+
+A change of the rate in mid-stream starts a span too, without a gap; a change of the number of channels changes nothing.
+
+Letters: C channels, S samples. Units: *source* samples are at the stream's own rate, *session* samples at 16 kHz.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..schemas.clock import SAMPLE_RATE_HZ
+from ..schemas.errors import MediaError
+from ..schemas.spec import FeatureSpec
+from .account import Account, Drop
+from .decode import AudioBlock, Fault, MediaProbe, Source, StreamProbe, audio_blocks
+from .probe import check_limits
+from .spans import Span, resampled, samples_before
+from .tape import Tape
+
+PIECE_SAMPLES = 8192  # source samples that are mixed and resampled at once
+MAX_LEVEL = 65536.0  # times full scale: beyond it a float sample is damage, not sound, and would ring through its neighbours
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackReport:
+    """What became of an audio stream. decoded = kept + the `units` of dropped, exactly.
+
+    Attributes:
+        offset_samples: session sample of the stream's first sample minus that of its file's zero.
+        drift_samples: where the last timestamp of the last span lies against the count of samples, in session samples; + is later.
+        jitter_samples: the largest distance of any timestamp from the count within a span, in session samples.
+        num_spans, rate_hz, channels: as found; rate and channels of the first block.
+        peak: largest absolute value of what was read or would have been, after downmix, gain and resampling.
+        declared, decoded, kept, inserted: source samples; declared is -1 where the container does not say.
+        missing: declared less decoded and gaps, where that is more than one codec frame: a claim is a length of time, gaps are part of it.
+        dropped: rows in the order of the stream.
+    """
+
+    offset_samples: int
+    drift_samples: int
+    jitter_samples: int
+    num_spans: int
+    rate_hz: int
+    channels: int
+    peak: float
+    declared: int
+    decoded: int
+    kept: int
+    inserted: int
+    missing: int
+    dropped: tuple[Drop, ...]
+
+
+class AudioTrack:
+    """Read with `read`; ask `exhausted_by` whether anything comes; `report` at the end. `open` takes a file, the constructor its blocks."""
+
+    def __init__(
+        self,
+        blocks: Iterable[AudioBlock | Fault],
+        stream: StreamProbe,
+        *,
+        zero: Fraction,
+        file_start: Fraction,
+        spec: FeatureSpec,
+        channel: int | None = None,
+        gain: Decimal = Decimal(1),
+    ) -> None:
+        """A track of blocks whose timestamps count from anywhere.
+
+        Args:
+            blocks: in the stream's order.
+            stream: what the container says of it.
+            zero: the file's zero, seconds on the blocks' clock.
+            file_start: the file's zero, seconds on the session's clock.
+            spec: spans and limits.
+            channel: which one, from 0; None averages all.
+            gain: linear factor.
+
+        Raises:
+            MediaError: `no_such_channel`, or what probe.check_limits refuses.
+        """
+        check_limits(stream, spec.limits)
+        if channel is not None and not 0 <= channel < stream.channels:
+            raise MediaError(
+                f"audio stream {stream.index}: no channel {channel}, it has {stream.channels}",
+                reason="no_such_channel",
+                hint="channels are counted from 0; leave `channel` out to average them all",
+            )
+        self._blocks = iter(blocks)
+        self._stream, self._zero, self._file_start = stream, zero, file_start
+        self._channel, self._gain = channel, np.float32(gain)
+        self._limits, self._break = spec.limits, spec.span_break_samples
+        self._account = Account()
+        self._tape = Tape()
+        self._span: Span | None = None
+        self._waiting: list[NDArray[np.float32]] = []  # [C, S] of the span, placed and not yet mixed
+        self._offset: int | None = None
+        self._drift = self._jitter = Fraction(0)
+        self._gaps = self._filled = 0  # source samples of silence: between spans, and for damage within them
+        self._num_spans = self._largest_block = self._rate_hz = self._channels = 0
+        self._ended = False
+
+    @classmethod
+    def open(
+        cls,
+        source: Source,
+        probe: MediaProbe,
+        index: int,
+        *,
+        file_start: Fraction,
+        spec: FeatureSpec,
+        channel: int | None = None,
+        gain: Decimal = Decimal(1),
+    ) -> "AudioTrack":
+        """The track of audio stream `index` of a file that has been probed; the file opens at the first read."""
+        blocks = audio_blocks(source, index, spec.limits)
+        stream = probe.stream("audio", index)
+        return cls(blocks, stream, zero=probe.zero, file_start=file_start, spec=spec, channel=channel, gain=gain)
+
+    @property
+    def end(self) -> int | None:
+        """The session sample after the last real one (0 where there is none); None until the decoder has reached the end."""
+        return self._stop if self._ended else None
+
+    @property
+    def _stop(self) -> int:
+        return 0 if self._span is None else self._span.stop
+
+    def exhausted_by(self, sample: int) -> bool:
+        """Whether nothing real lies at or after this session sample. Decodes as far as it takes to know."""
+        while not self._ended and self._tape.laid <= sample:
+            self._pull()
+        return self._ended and self._stop <= sample
+
+    def read(self, num_samples: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The next session samples, float32 [n], and which of them are real, bool [n]: zeros and False before, in gaps and after."""
+        while not self._ended and self._tape.laid < self._tape.cursor + num_samples:
+            self._pull()
+        return self._tape.read(num_samples)
+
+    def report(self) -> TrackReport:
+        """What became of the stream. Decodes what was not read, to count it; nothing can be read afterwards."""
+        self._tape.close()
+        while not self._ended:
+            self._pull()
+        account, declared = self._account, self._stream.declared
+        tolerance = 0 if self._stream.codec.startswith("pcm_") else self._largest_block
+        missing = declared - account.decoded - self._gaps
+        return TrackReport(
+            offset_samples=self._offset or 0,
+            drift_samples=round(self._drift),
+            jitter_samples=round(self._jitter),
+            num_spans=self._num_spans,
+            rate_hz=self._rate_hz or self._stream.rate_hz,
+            channels=self._channels or self._stream.channels,
+            peak=self._tape.peak,
+            declared=declared,
+            decoded=account.decoded,
+            kept=account.kept,
+            inserted=self._gaps + self._filled,
+            missing=missing if declared >= 0 and missing > tolerance else 0,
+            dropped=account.dropped,
+        )
+
+    def close(self) -> None:
+        """Closes the file, if it is still open."""
+        close = getattr(self._blocks, "close", None)
+        if close:
+            close()
+
+    def _pull(self) -> None:
+        """Takes one item of the stream."""
+        item = next(self._blocks, None)
+        if item is None:
+            if self._stream.truncated:
+                self._drop(0, "truncated", "the container's last page is missing: so is sound, nobody knows how much", "decode")
+            self._end()
+        elif isinstance(item, Fault):
+            self._drop(0, item.reason, item.message, "decode")
+        elif item.samples_CS.shape[1]:
+            self._place(item)
+
+    def _place(self, block: AudioBlock) -> None:
+        num_samples = block.samples_CS.shape[1]
+        self._largest_block = max(self._largest_block, num_samples)
+        span = self._span
+        if span is None:
+            self._rate_hz, self._channels = block.rate_hz, block.samples_CS.shape[0]
+        if self._channel is not None and self._channel >= block.samples_CS.shape[0]:
+            self._drop(num_samples, "no_such_channel", f"{block.samples_CS.shape[0]} channels in mid-stream")
+        elif span is not None and span.rate_hz == block.rate_hz and span.takes(block, self._break):
+            self._lay(block, 0)
+        else:
+            self._break_at(block)
+
+    def _break_at(self, block: AudioBlock) -> None:
+        """Starts a span with this block, or drops the block where it lies wholly before the end of what is laid, or beyond a limit."""
+        span, num_samples = self._span, block.samples_CS.shape[1]
+        expected = self._zero if span is None else span.stop_seconds
+        seconds = expected if block.pts is None else block.pts * block.time_base
+        late = (seconds - expected) * SAMPLE_RATE_HZ
+        words = f"{float(late / SAMPLE_RATE_HZ):+.3f} s from where it was expected"
+        if late > (self._limits.max_start_samples if span is None else self._limits.max_gap_samples):
+            self._drop(num_samples, "limit_start" if span is None else "limit_gap", words + "; the rest is left out")
+            self._end()
+            return
+        if span is not None and abs(late) <= self._break:  # only the rate is new: it goes on where the last span ended
+            seconds = max(expected, Fraction(span.stop, SAMPLE_RATE_HZ) - self._file_start + self._zero)
+        at = self._file_start + seconds - self._zero
+        cut = min(samples_before(self._stop, at, block.rate_hz), num_samples)
+        if cut:
+            self._drop(cut, "before_zero" if span is None else "overlap", words)
+        if cut < num_samples:
+            self._start_span(seconds + Fraction(cut, block.rate_hz), block)
+            self._lay(block, cut)
+
+    def _start_span(self, seconds: Fraction, block: AudioBlock) -> None:
+        """A span whose first sample lies at `seconds` of the stream's clock."""
+        start = round((self._file_start + seconds - self._zero) * SAMPLE_RATE_HZ)
+        if self._span is None:
+            self._offset = start - round(self._file_start * SAMPLE_RATE_HZ)
+        else:
+            self._gaps += round(Fraction((start - self._stop) * block.rate_hz, SAMPLE_RATE_HZ))
+            self._finish_span()
+        self._tape.skip_to(start)
+        self._span = Span(start, seconds, block)
+        self._num_spans += 1
+
+    def _lay(self, block: AudioBlock, cut: int) -> None:
+        """Puts the block's samples from `cut` on at the span's end. They wait: a call for every 20 ms would cost more than its work."""
+        padding = min(block.padding, block.samples_CS.shape[1] - cut)
+        samples_CS = block.samples_CS[:, cut : block.samples_CS.shape[1] - padding]
+        if self._waiting and len(self._waiting[0]) != len(samples_CS):
+            self._flush()
+        self._waiting.append(samples_CS)
+        self._span.num_samples += samples_CS.shape[1]
+        if self._span.num_samples - self._span.resampler.num_in >= PIECE_SAMPLES:
+            self._flush()
+        if padding:
+            self._drop(padding, "codec_padding", "beyond the end that the container gives", "decode")
+
+    def _drop(self, units: int, reason: str, message: str, stage: str = "place") -> None:
+        self._flush()  # rows lie where their units do
+        self._account.drop(units, reason, message, stage)
+
+    def _flush(self) -> None:
+        """Mixes down, books and resamples what waits."""
+        if not self._waiting:
+            return
+        samples_CS = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
+        self._waiting = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._channel is not None or len(samples_CS) == 1:
+                mono = samples_CS[self._channel or 0] * self._gain
+            else:
+                mono = samples_CS.mean(axis=0, dtype=np.float32) * self._gain
+            is_sound = np.abs(mono) <= np.float32(MAX_LEVEL)  # False for NaN too
+        if is_sound.all():
+            self._account.keep(len(mono))
+        else:
+            mono = np.where(is_sound, mono, np.float32(0))
+            self._book_damage(is_sound)
+        self._tape.lay(self._span.resampler.step(mono))
+
+    def _book_damage(self, is_sound: NDArray[np.bool_]) -> None:
+        """Books the runs of a piece that are sound and those that are not; the latter are laid as zeros that are not real."""
+        span, first = self._span, self._span.resampler.num_in
+        for start, stop in pairwise([0, *(np.flatnonzero(np.diff(is_sound)) + 1).tolist(), len(is_sound)]):
+            if is_sound[start]:
+                self._account.keep(stop - start)
+                continue
+            self._account.drop(stop - start, "non_finite", f"not a number, infinite or beyond {MAX_LEVEL:.0f} times full scale")
+            self._filled += stop - start
+            hole_start = span.start + (first + start) * SAMPLE_RATE_HZ // span.rate_hz
+            self._tape.make_hole(hole_start, span.start + resampled(first + stop, span.rate_hz))
+
+    def _finish_span(self) -> None:
+        self._flush()
+        self._tape.lay(self._span.resampler.finish())
+        self._drift = self._span.last_departure
+        self._jitter = max(self._jitter, self._span.largest_departure)
+
+    def _end(self) -> None:
+        if self._span is not None:
+            self._finish_span()
+        self._ended = True
+        self.close()
