@@ -1,6 +1,7 @@
 """`microturn build`: options, progress and exit codes around pipelines/run.py."""
 
 import json
+import logging
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,6 @@ import click
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from ..schemas.clock import TICK_SAMPLES, clock_text
 from ..schemas.errors import InputError, MicroturnError
@@ -78,6 +78,7 @@ def build_command(ctx: click.Context, input_: str, out: str, **options: Any) -> 
 
 
 def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: dict[str, Any]) -> int:
+    _quiet_beam()
     from . import run
     from .commit import read_dataset
     from .plan import make_plan
@@ -206,26 +207,30 @@ def _splits(text: str) -> dict[str, float]:
 
 def _tell(console: Console, kind: str, sentences: tuple[str, ...]) -> None:
     for sentence in sentences[:MAX_SHOWN]:
-        console.print(f"{kind}: {sentence}", style="yellow")
+        console.print(f"{kind}: {sentence}", style="yellow", markup=False, soft_wrap=True)
     if len(sentences) > MAX_SHOWN:
         console.print(f"… and {len(sentences) - MAX_SHOWN} more")
 
 
 def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: Any) -> None:
     totals, digests = dataset["totals"], dataset["digests"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     ratio = totals["audio_dropped"] / totals["audio_decoded"] if totals["audio_decoded"] else 0.0
     for name, value in (
-        ("sessions", f"{totals['num_sessions']} ({verdict.fresh} new, {verdict.known} known, {totals['rejected_sessions']} dropped)"),
+        ("sessions", f"{totals['num_sessions']} ({verdict.fresh} new, {verdict.known} known, {totals['rejected_sessions']} dropped whole)"),
         ("windows", f"{totals['num_windows']} in {len(dataset['shards'])} shards, {totals['size_bytes'] / 2**20:.1f} MiB"),
         ("micro-turns", f"{totals['num_ticks']} ({clock_text(totals['num_ticks'] * TICK_SAMPLES)} in all views)"),
-        ("tokens", f"{totals['num_tokens']}"),
+        ("tokens", totals["num_tokens"]),
         ("audio dropped", f"{ratio:.2%}"),
         ("content digest", digests["content"]),
         ("layout digest", digests["layout"]),
     ):
-        table.add_row(name, value)
-    console.print(table)
-    if sys.stdout.isatty():
-        return
-    click.echo(json.dumps({"out": out, "totals": totals, "digests": digests}))
+        console.print(f"{name:<16}{value}", soft_wrap=True, highlight=False, markup=False)
+    if not sys.stdout.isatty():
+        click.echo(json.dumps({"out": out, "totals": totals, "digests": digests}))
+
+
+def _quiet_beam() -> None:
+    """Beam warns about Google's client libraries at import; whoever needs them will be told by Beam again."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: "apitools not found" not in record.getMessage())

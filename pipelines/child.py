@@ -26,6 +26,10 @@ class ChildLost(MicroturnError):
     """The child hung or was killed: the machine's fault until shown otherwise."""
 
 
+class ChildFault(MicroturnError):
+    """A fault of ours, with its traceback: the recording waits, unsettled, until it is mended."""
+
+
 class ChildCrashed(MediaError):
     """The child crashed on this content, twice."""
 
@@ -44,7 +48,7 @@ class MediaProcess:
         Raises:
             ChildCrashed: the child died of a signal of its own, twice: content that crashes the decoder.
             ChildLost: it hung or was killed, twice.
-            OSError, MediaError: as the child raised them.
+            ChildFault, OSError, MediaError: as the child raised them.
         """
         for attempt in (1, 2):
             try:
@@ -127,7 +131,7 @@ def _as_raised(error: dict[str, Any]) -> Exception:
         return MediaError(error["message"], reason=error["reason"], hint=error["hint"])
     if error["kind"] == "OSError":
         return OSError(error["message"])
-    return MicroturnError(f"{error['message']}\n{error['trace']}", hint="this is a fault of microturn's: please report it")
+    return ChildFault(f"{error['message']}\n{error['trace']}", hint="this is a fault of microturn's: please report it")
 
 
 def serve() -> None:

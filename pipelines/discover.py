@@ -7,6 +7,7 @@ Three layouts, by what lies beside what:
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -57,17 +58,18 @@ def discover(folder: Folder, look: Callable[[str], Look | None]) -> Found:
     media = [name for name in names if _kind(name)]
     if not media:
         raise InputError(f"{folder.uri}: no audio or video file below it", hint=f"endings known: {', '.join(sorted(AUDIO | VIDEO))}")
-    words = {name: path for path in names for name in [str(PurePosixPath(path).with_suffix(""))] if _ending(path) in WORDS}
+    words = {name: path for path in names for name in [_stem(path)] if _ending(path) in WORDS}
     layouts = {"stereo": 0, "tracks": 0, "single": 0}
     sessions, taken = [], set()
     for session_id, tracks in _track_groups(media, words, look):
         sessions.append(_tracks_session(session_id, tracks, words))
         taken.update(tracks.values())
         layouts["tracks"] += 1
-    for name in media:
-        if name in taken:
-            continue
-        session, layout = _lone_session(name, words, look)
+    lone = [name for name in media if name not in taken]
+    stems = Counter(_stem(name) for name in lone)
+    for name in lone:
+        session_id = _stem(name) if stems[_stem(name)] == 1 else name  # the same call as .wav and as .opus is two sessions
+        session, layout = _lone_session(session_id, name, words, look)
         sessions.append(session)
         layouts[layout] += 1
     used = {stream.path for s in sessions for stream in s.streams} | {t.path for s in sessions for t in s.transcripts}
@@ -109,20 +111,19 @@ def _tracks_session(session_id: str, tracks: dict[str, str], words: dict[str, st
         streams.append({"id": f"{who}-audio", "path": path, "kind": "audio", "participant": who})
         if _kind(path) == "video":
             streams.append({"id": f"{who}-video", "path": path, "kind": "video", "participant": who})
-        if sidecar := words.get(str(PurePosixPath(path).with_suffix(""))):
+        if sidecar := words.get(_stem(path)):
             transcripts.append({"path": sidecar, "participant": who, "stream": f"{who}-audio"})
     row = {"id": session_id, "participants": people, "streams": streams, "transcripts": transcripts}
     return Session.parse(row, where=session_id)
 
 
-def _lone_session(path: str, words: dict[str, str], look: Callable[[str], Look | None]) -> tuple[Session, str]:
-    stem = str(PurePosixPath(path).with_suffix(""))
-    sidecar = words.get(stem)
+def _lone_session(session_id: str, path: str, words: dict[str, str], look: Callable[[str], Look | None]) -> tuple[Session, str]:
+    sidecar = words.get(_stem(path))
     dyad = sidecar is not None and _ending(sidecar) == "json"
     if not dyad and _kind(path) == "audio":
         found = look(path)
         dyad = found is not None and found.channels == 2
-    row: dict = {"id": stem}
+    row: dict = {"id": session_id}
     if dyad:
         row["participants"] = [{"id": "assistant", "role": "assistant"}, {"id": "user", "role": "user"}]
         row["streams"] = [
@@ -155,6 +156,10 @@ def _participant_ids(speakers: list[str]) -> dict[str, str]:
 def _hidden(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") for part in parts) or bool(IGNORED_FOLDERS.intersection(parts[:-1])) or name in MANIFESTS
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _ending(name: str) -> str:

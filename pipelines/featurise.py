@@ -13,6 +13,7 @@ from ..schemas import keys, record
 from ..schemas.clock import TICK_SAMPLES
 from ..schemas.errors import MediaError
 from ..schemas.receipts import FileProof, MemberAt, Outcome, Receipt, WindowReceipt, WorkItem
+from ..schemas.strict import sha256_hex
 from ..schemas.tables import LedgerRow
 from ..transforms import decode
 from ..transforms.ledger import shown_path
@@ -52,10 +53,10 @@ def settled(item: WorkItem, staging: Folder, rehash: bool) -> Receipt | None:
         return None
     receipt = read_receipt(staging, name)
     proofs = {proof.identity.path: proof for proof in receipt.files}
-    if set(proofs) != {identity.path for identity in item.files}:
+    if set(proofs) != {private_path(identity.path) for identity in item.files}:
         return None
     for identity in item.files:
-        proof = proofs[identity.path]
+        proof = proofs[private_path(identity.path)]
         if identity.size_bytes != proof.identity.size_bytes:
             return None
         doubt = rehash or identity.stamp != proof.identity.stamp
@@ -232,13 +233,18 @@ def _prove(item: WorkItem) -> tuple[FileProof, ...]:
     """The sha256 of every file of the item. Raises OSError when a file is no longer what the plan saw."""
     proofs = []
     for identity in item.files:
-        if identity.size_bytes == NOT_THERE:
-            proofs.append(FileProof(identity=identity, sha256=""))
-            continue
-        proofs.append(FileProof(identity=identity, sha256=_sha256(item.root, identity.path)))
-        if storage.identify(item.root, identity.path) != identity:
+        there = identity.size_bytes != NOT_THERE
+        digest = _sha256(item.root, identity.path) if there else ""
+        if there and storage.identify(item.root, identity.path) != identity:
             raise OSError(f"{identity.path}: changed while it was read")
+        kept = identity.model_copy(update={"path": private_path(identity.path)})
+        proofs.append(FileProof(identity=kept, sha256=digest))
     return tuple(proofs)
+
+
+def private_path(path: str) -> str:
+    """A path as a receipt keeps it: itself if an output may show it, else a hash that still tells files apart."""
+    return path if shown_path(path) == path else f"sha256:{sha256_hex(path)[:32]}"
 
 
 def _sha256(root: str, path: str) -> str:
@@ -272,5 +278,8 @@ def _receipt(
 
 
 def _source_digest(item: WorkItem, proofs: tuple[FileProof, ...]) -> str:
-    digests = {proof.identity.path: proof.sha256 or f"not there: {proof.identity.path}" for proof in proofs}
+    digests = {
+        identity.path: proof.sha256 or f"not there: {private_path(identity.path)}"
+        for identity, proof in zip(item.files, proofs, strict=True)
+    }
     return source_digest(item.session, digests)

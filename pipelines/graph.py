@@ -15,7 +15,7 @@ from ..schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..transforms import tokenizer
 from . import featurise
-from .child import ChildLost, MediaProcess
+from .child import ChildFault, ChildLost, MediaProcess
 from .commit import commit, read_dataset
 from .gather import assign, read_receipt, write_shard
 from .settle import Verdict, settle
@@ -115,7 +115,7 @@ def featurise_item(item: WorkItem, build: Build, media: MediaProcess) -> Outcome
         receipt = featurise.rejection(item, error)
         featurise.write_receipt(staging, name, receipt)
         return featurise.outcome_of(receipt, name)
-    except (OSError, ChildLost) as error:
+    except (OSError, ChildLost, ChildFault) as error:
         return Outcome(status="unsettled", **place, message=f"{item.session.id}: {error}")
 
 

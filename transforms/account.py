@@ -1,5 +1,7 @@
 """Where the units of one stream went: kept, or dropped with a reason. decoded = kept + dropped at any moment, by construction.
 
+The reports at the end of a stream hold these sums; they are integers, text and nothing else that JSON lacks.
+
 Units are the source's: PCM samples at the stream's own rate, or decoded pictures, counted in the order in which they were decoded.
 """
 
@@ -69,3 +71,59 @@ class Account:
             if (row.reason, row.stage) == (reason, stage) and (full or row.stop == start):
                 return at
         return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackReport:
+    """What became of an audio stream. decoded = kept + the `units` of dropped, exactly.
+
+    Attributes:
+        offset_samples: session sample of the stream's first sample minus that of its file's zero.
+        drift_samples: where the last timestamp of the last span lies against the count of samples, in session samples; + is later.
+        jitter_samples: the largest distance of any timestamp from the count within a span, in session samples.
+        num_spans, rate_hz, channels: as found; rate and channels of the first block.
+        peak: largest absolute value of what was read or would have been, after downmix, gain and resampling.
+        declared, decoded, kept, inserted: source samples; declared is -1 where the container does not say.
+        missing: declared less decoded and gaps, where that is more than one codec frame: a claim is a length of time, gaps are part of it.
+        dropped: rows in the order of the stream.
+    """
+
+    offset_samples: int
+    drift_samples: int
+    jitter_samples: int
+    num_spans: int
+    rate_hz: int
+    channels: int
+    peak: float
+    declared: int
+    decoded: int
+    kept: int
+    inserted: int
+    missing: int
+    dropped: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureReport:
+    """What became of a video stream. decoded = used + between + the `units` of dropped, exactly; `between` is a ledger reason of its own.
+
+    Attributes:
+        offset_samples: session sample of the stream's first picture minus that of its file's zero.
+        declared, decoded, used, between: pictures; used are those that stand in a pair, once each, between those that no deadline chose.
+            declared is -1 where the container does not say.
+        corrupt: places where a packet could not be decoded, and pictures that came out damaged; the latter are among dropped.
+        missing: declared less decoded, where that is more than 0.
+        width_px, height_px: of the first picture as coded.
+        dropped: rows in the order of the stream.
+    """
+
+    offset_samples: int
+    declared: int
+    decoded: int
+    used: int
+    between: int
+    corrupt: int
+    missing: int
+    width_px: int
+    height_px: int
+    dropped: tuple[Drop, ...]

@@ -7,7 +7,8 @@ A code is the nearest of 16 centres to log10 of a mel magnitude. Here the magnit
 the centres, computed once to fifty digits: the same answer without a logarithm, whose last bit differs between SIMD levels.
 
 The open model's own code works in float32. Its codes equal these but where float32 itself cannot decide: next to a boundary, and in bands
-more than 100 dB under the loudest partial of the same frame (steep sweeps). It knows no whole-recording gain: that would not be causal.
+some 100 dB below the loudest of the same frame (bare tones, sweeps). Nothing here depends on a recording as a whole, unlike the gain that
+`tml-renderers` gives a quiet one.
 
 Letters: S samples, F frames, B bands.
 """

@@ -6,7 +6,8 @@ from typing import Any
 from ..schemas.errors import MediaError
 from ..schemas.manifest import Session, Stream
 from ..schemas.tables import LedgerRow
-from .account import Drop
+from .account import Drop, PictureReport
+from .place import TrackReport
 from .streams import OpenStreams
 from .words import Sheet, Words
 
@@ -18,9 +19,14 @@ def rows(session: Session, streams: OpenStreams, words: Words) -> list[LedgerRow
     found: list[LedgerRow] = []
     for stream in session.streams:
         if stream.id in streams.tracks:
-            found += _track_rows(stream, streams.tracks[stream.id].report())
+            report = streams.tracks[stream.id].report()
+            found += _track_rows(stream, report, report.kept, report.dropped)
         elif stream.id in streams.pictures:
-            found += _track_rows(stream, streams.pictures[stream.id].report())
+            seen = streams.pictures[stream.id].report()
+            between = Drop(
+                reason="between", stage="pictures", message="no deadline chose them", start=0, stop=seen.decoded, units=seen.between
+            )
+            found += _track_rows(stream, seen, seen.used, (*seen.dropped, *([between] if seen.between else [])))
         elif stream.kind == "video":
             probe = streams.probes[stream.path].stream("video", stream.index)
             found.append(_unused(stream.id, stream.path, "picture", probe.declared, "not_seen", "no view sees it"))
@@ -78,18 +84,17 @@ def stream_metas(session: Session, streams: OpenStreams) -> list[dict[str, Any]]
     return metas
 
 
-def _track_rows(stream: Stream, report: Any) -> list[LedgerRow]:
+def _track_rows(stream: Stream, report: TrackReport | PictureReport, kept: int, drops: tuple[Drop, ...]) -> list[LedgerRow]:
     unit = _UNIT[stream.kind]
     same = {"stream": stream.id, "file": stream.path, "unit": unit, "rate_hz": getattr(report, "rate_hz", 0)}
     inserted = getattr(report, "inserted", 0)
-    drops: tuple[Drop, ...] = report.dropped
     found = [
         _row(
             "stream",
             **same,
             declared=max(report.declared, 0),
             decoded=report.decoded,
-            kept=report.kept,
+            kept=kept,
             dropped=sum(drop.units for drop in drops),
             inserted=inserted,
         )

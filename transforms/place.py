@@ -11,7 +11,6 @@ Letters: C channels, S samples. Units: *source* samples are at the stream's own 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from ..schemas.clock import SAMPLE_RATE_HZ
 from ..schemas.errors import MediaError
 from ..schemas.spec import FeatureSpec
-from .account import Account, Drop
+from .account import Account, TrackReport
 from .decode import AudioBlock, Fault, MediaProbe, Source, StreamProbe, audio_blocks
 from .probe import check_limits
 from .spans import Span, resampled, samples_before
@@ -30,36 +29,6 @@ from .tape import Tape
 
 PIECE_SAMPLES = 8192  # source samples that are mixed and resampled at once
 MAX_LEVEL = 65536.0  # times full scale: beyond it a float sample is damage, not sound, and would ring through its neighbours
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrackReport:
-    """What became of an audio stream. decoded = kept + the `units` of dropped, exactly.
-
-    Attributes:
-        offset_samples: session sample of the stream's first sample minus that of its file's zero.
-        drift_samples: where the last timestamp of the last span lies against the count of samples, in session samples; + is later.
-        jitter_samples: the largest distance of any timestamp from the count within a span, in session samples.
-        num_spans, rate_hz, channels: as found; rate and channels of the first block.
-        peak: largest absolute value of what was read or would have been, after downmix, gain and resampling.
-        declared, decoded, kept, inserted: source samples; declared is -1 where the container does not say.
-        missing: declared less decoded and gaps, where that is more than one codec frame: a claim is a length of time, gaps are part of it.
-        dropped: rows in the order of the stream.
-    """
-
-    offset_samples: int
-    drift_samples: int
-    jitter_samples: int
-    num_spans: int
-    rate_hz: int
-    channels: int
-    peak: float
-    declared: int
-    decoded: int
-    kept: int
-    inserted: int
-    missing: int
-    dropped: tuple[Drop, ...]
 
 
 class AudioTrack:

@@ -82,7 +82,7 @@ OTHER_SPEC = DmelSpec(hop_samples=160, fft_window_samples=640, num_bands=24, max
 def test_codes_are_those_of_the_definition(name, spec):
     slow = slow_log_mel(SIGNALS[name], spec)
     codes = dmel.encode(SIGNALS[name], spec)
-    assert codes.shape == slow.shape and codes.dtype == np.uint8
+    assert codes.shape == slow.shape and codes.dtype == np.uint8 and codes.flags.c_contiguous
     assert np.abs(log_mel(SIGNALS[name], spec) - slow).max() < 2e-6
     differing = (codes != nearest_centre(slow, spec)) & (to_boundary(slow, spec) > 2e-6)
     assert not differing.any()

@@ -33,7 +33,7 @@ def slow_own_mel(samples: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("samples", [speech(16_077, seed=1), noise(8_000, seed=2), impulses(8_000, seed=3), np.zeros(201, np.float32)])
 def test_own_mel_is_that_of_the_definition(samples):
     mel16 = own.encode_mel(samples)
-    assert mel16.dtype == np.float16 and mel16.shape == (-(-len(samples) // 200), 80)
+    assert mel16.dtype == np.float16 and mel16.shape == (-(-len(samples) // 200), 80) and mel16.flags.c_contiguous
     assert np.isin(mel16, OWN_MEL).all()
     slow = slow_own_mel(samples)
     on_an_edge = slow.astype(np.float16) != (slow + 1e-8).astype(np.float16)

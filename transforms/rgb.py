@@ -1,0 +1,111 @@
+"""Decoded pictures as RGB arrays of one size: display rotation and flips, pixel aspect, colour matrix and range applied, never enlarged.
+
+In: libav frames of any pixel format. Out: uint8 [H, W, 3]. The size is that of the first picture; a later one of another size is fitted
+into that box, centred on black, enlarged where it must be: the scene keeps its scale when a call's resolution falls.
+
+libswscale's AREA with full chroma: without FULL_CHR_H_INT it is 1.8 of 255 too dark on average (white becomes 253), with it the error is
+rounding; 0.8 ms instead of 0.5 for 1280×720 to 320×180. One thread, bit-exact: the same bytes on any worker.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from ..schemas.spec import PictureSpec
+
+_SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_HD_LINES = 720  # untagged pictures of fewer lines are BT.601
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One of the eight ways to hold a picture: transpose first, then flip."""
+
+    is_transposed: bool = False
+    flips_rows: bool = False
+    flips_cols: bool = False
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture [H, W, 3] as it is to be looked at."""
+        if self.is_transposed:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self.flips_rows else 1, :: -1 if self.flips_cols else 1]
+
+
+def turn_of(frame: av.VideoFrame) -> Turn:
+    """How the frame's display matrix turns it, to the nearest quarter. Source: libavutil/display.h: (x, y) → (ax + cy, bx + dy)."""
+    for data in frame.side_data:
+        if data.type == Type.DISPLAYMATRIX:
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+            if abs(c) > abs(a):
+                return Turn(is_transposed=True, flips_rows=b < 0, flips_cols=c < 0)
+            return Turn(flips_rows=d < 0, flips_cols=a < 0)
+    return Turn()
+
+
+def shown_size(frame: av.VideoFrame, pixel_aspect: Fraction, turn: Turn) -> tuple[Fraction, Fraction]:
+    """(height, width) in square pixels, turned. Of the two ways to square a pixel, the one that enlarges nothing."""
+    height, width = Fraction(frame.height), Fraction(frame.width)
+    if pixel_aspect > 1:
+        height /= pixel_aspect
+    else:
+        width *= pixel_aspect
+    return (width, height) if turn.is_transposed else (height, width)
+
+
+def fit(size: tuple[Fraction, Fraction], box: tuple[int, int], may_enlarge: bool = False) -> tuple[int, int]:
+    """(height, width) of a picture of this size fitted inside the box, aspect kept, rounded half to even, at least 1 each."""
+    scale = min(Fraction(box[0]) / size[0], Fraction(box[1]) / size[1])
+    if not may_enlarge:
+        scale = min(scale, Fraction(1))
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+class RgbScaler:
+    """Pictures of one stream at one size. It owns a libswscale context, which is set up once for each kind of frame.
+
+    Attributes:
+        size_px: (height, width) of every picture it gives.
+    """
+
+    def __init__(self, first: av.VideoFrame, pixel_aspect: Fraction, spec: PictureSpec) -> None:
+        size = shown_size(first, pixel_aspect, turn_of(first))
+        self.size_px = fit(size, (spec.max_height_px, spec.max_width_px))
+        self._first = size
+        self._reformatter = VideoReformatter()
+
+    def convert(self, frame: av.VideoFrame, pixel_aspect: Fraction) -> NDArray[np.uint8]:
+        """The picture, uint8 [H, W, 3] of `size_px`."""
+        turn = turn_of(frame)
+        size = shown_size(frame, pixel_aspect, turn)
+        height, width = self.size_px if size == self._first else fit(size, self.size_px, may_enlarge=True)
+        scaled = self._reformatter.reformat(
+            frame,
+            width=height if turn.is_transposed else width,
+            height=width if turn.is_transposed else height,
+            format="rgb24",
+            src_colorspace=_colour_matrix(frame),
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_SCALING,
+            threads=1,
+        )
+        picture = turn.apply(scaled.to_ndarray())
+        if (height, width) == self.size_px:
+            return np.ascontiguousarray(picture)
+        canvas = np.zeros((*self.size_px, 3), np.uint8)
+        top, left = (self.size_px[0] - height) // 2, (self.size_px[1] - width) // 2
+        canvas[top : top + height, left : left + width] = picture
+        return canvas
+
+
+def _colour_matrix(frame: av.VideoFrame) -> Colorspace | None:
+    """The matrix to assume; None where the frame says, or has none to say."""
+    if frame.format.is_rgb or frame.colorspace != _UNSPECIFIED:
+        return None
+    return Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
