@@ -232,5 +232,7 @@ def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: Any) 
 def _quiet_beam() -> None:
     """Beam warns about Google's client libraries at import; whoever needs them will be told by Beam again."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)  # repeats what its workers say
     for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
         handler.addFilter(lambda record: "apitools not found" not in record.getMessage())

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from google.protobuf import struct_pb2
 
 from ..schemas.errors import InputError
 
@@ -30,7 +33,7 @@ def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineO
         direct = options.view_as(DirectOptions)
         if direct.direct_num_workers == 0:
             direct.direct_num_workers = os.cpu_count() or 1
-        return FnApiRunner(), options
+        return FnApiRunner(provision_info=_quiet_workers()), options
     if name == DASK:
         from apache_beam.runners.dask.dask_runner import DaskOptions
 
@@ -39,6 +42,13 @@ def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineO
             options._all_options["dask_npartitions"] = max(1, min(num_elements, 4 * (os.cpu_count() or 1)))
     options.view_as(StandardOptions).runner = name
     return name, options
+
+
+def _quiet_workers() -> ExtendedProvisionInfo:
+    """What local worker processes are told: to keep their notes to themselves. FnApiRunner does not pass its options on to them."""
+    options = struct_pb2.Struct()
+    options.update({"default_sdk_harness_log_level": "ERROR"})
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token", pipeline_options=options))
 
 
 def workers(num: int) -> list[str]:

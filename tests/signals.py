@@ -19,7 +19,7 @@ def speech(num_samples: int, seed: int) -> NDArray[np.float32]:
     hiss = rng.standard_normal(num_samples)
     voiced = sum(_vowel(pulses * (sound_of == v), formants) for v, formants in enumerate(_FORMANTS_HZ))
     consonants = lfilter([1, -0.9], [1], hiss) * (sound_of == -1)
-    mixed = voiced / np.abs(voiced).max() + 0.1 * consonants + 2e-4 * hiss
+    mixed = voiced / max(np.abs(voiced).max(), 1e-9) + 0.1 * consonants + 2e-4 * hiss
     return (0.5 * mixed / np.abs(mixed).max()).astype(np.float32)
 
 

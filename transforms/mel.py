@@ -6,7 +6,7 @@ In: mono samples at the spec's rate, in pieces of any length. Out: one row of ba
 Why the bits hold (law 1): scipy's rfft gives a row the same bits in any company; the projection is a sparse matrix, which adds each band's
 bins in order of frequency, one row at a time (a dense `magnitude @ bank.T` changes with the number of rows: measured, a third of them); the
 rest is elementwise. Arithmetic is float64. The constants are rounded to 36 bits: more than a code can see, less than a SIMD level can move.
-Costs: 0.2 ms a second of audio with the dMel spec, 0.5 with own mel's. Memory: the piece once more as float32, one block of rows, and what is returned.
+Costs: 0.2 ms a second of audio with the dMel spec, 0.5 with own mel's. Memory: int16 again as float32, a block of rows, what is returned.
 
 Letters: S samples, F rows, W samples of an FFT window, K frequencies, B bands.
 """

@@ -10,6 +10,7 @@ Decoding is the cost and cannot be avoided; only chosen pictures are converted. 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,13 @@ class _Shown:
         return self._rgb
 
 
+class _Last(NamedTuple):
+    """The latest picture's timestamp, and the stream's time at which it has been shown long enough."""
+
+    pts: int
+    stop: Fraction
+
+
 class PictureTrack:
     """Ask `pair` for ascending ticks, `exhausted_by` whether anything comes, `report` at the end."""
 
@@ -63,14 +71,16 @@ class PictureTrack:
         """A track of pictures whose timestamps count from anywhere; arguments as AudioTrack's. Raises what probe.check_limits refuses."""
         check_limits(stream, spec.limits)
         self._shots = iter(shots)
-        self._stream, self._zero, self._file_start = stream, zero, file_start
+        self._stream, self._file_start = stream, file_start
         self._spec, self._limits = spec.pictures, spec.limits
         self._account = Account()
         self._scaler: RgbScaler | None = None
         self._current: _Shown | None = None  # the latest at or before the last deadline
         self._ahead: _Shown | None = None  # the next one
-        self._last_seconds: Fraction | None = None
-        self._last_length = Fraction(0)
+        self._last: _Last | None = None
+        self._origin = (file_start - zero) * SAMPLE_RATE_HZ
+        self._time_base: Fraction | None = None
+        self._tick = Fraction(0)  # session samples, of `_time_base`
         self._offset: int | None = None
         self._stop = self._deadline = 0
         self._num_used = self._num_corrupt = self._width_px = self._height_px = 0
@@ -160,50 +170,55 @@ class PictureTrack:
             elif isinstance(shot, Fault):
                 self._num_corrupt += 1
                 self._account.drop(0, shot.reason, shot.message, "decode")
-            elif (refusal := self._refusal(shot)) is not None:
+            else:
+                sample = self._sample_of(shot)
+                refusal = self._refusal(shot, sample)
+                if refusal is None:
+                    return self._placed(shot, sample)
                 self._account.drop(1, *refusal)
                 if refusal[0].startswith("limit"):
                     self._finish()
-            else:
-                self._account.keep(1)
-                return self._placed(shot)
         return None
 
-    def _refusal(self, shot: PictureFrame) -> tuple[str, str, str] | None:
+    def _sample_of(self, shot: PictureFrame) -> int | None:
+        """The session sample at which the picture is shown: an exact rational, rounded once, half to even."""
+        if shot.pts is None:
+            return None
+        if shot.time_base is not self._time_base:
+            self._time_base, self._tick = shot.time_base, shot.time_base * SAMPLE_RATE_HZ
+        return round(self._origin + shot.pts * self._tick)
+
+    def _refusal(self, shot: PictureFrame, sample: int | None) -> tuple[str, str, str] | None:
         """Reason, message and stage of a picture that cannot be shown."""
         if shot.frame.is_corrupt:
             self._num_corrupt += 1
             return "corrupt_picture", "libav concealed damage in it", "decode"
-        if shot.pts is None:
+        if sample is None:
             return "no_timestamp", "a picture without a time", "place"
-        last, seconds = self._last_seconds, shot.pts * shot.time_base
-        late = seconds - (self._zero if last is None else last)
-        words = f"{float(late):+.3f} s from the picture before it, or the file's zero"
-        if last is not None and late < 0:
+        is_first = self._last is None
+        late = sample - (round(self._file_start * SAMPLE_RATE_HZ) if is_first else self._stop - 1)
+        words = f"{late:+d} samples from " + ("the file's zero" if is_first else "the picture before it")
+        if not is_first and shot.pts < self._last.pts:
             return "timestamp_backwards", words, "place"
-        if late * SAMPLE_RATE_HZ > (self._limits.max_start_samples if last is None else self._limits.max_gap_samples):
-            return "limit_start" if last is None else "limit_gap", words + "; the rest is left out", "place"
-        if self._sample_of(seconds) < 0:
+        if late > (self._limits.max_start_samples if is_first else self._limits.max_gap_samples):
+            return "limit_start" if is_first else "limit_gap", words + "; the rest is left out", "place"
+        if sample < 0:
             return "before_zero", words, "place"
         return None
 
-    def _placed(self, shot: PictureFrame) -> _Shown:
-        seconds = shot.pts * shot.time_base
-        sample = self._sample_of(seconds)
-        if self._scaler is None:
+    def _placed(self, shot: PictureFrame, sample: int) -> _Shown:
+        self._account.keep(1)
+        if self._last is None:
             self._offset = sample - round(self._file_start * SAMPLE_RATE_HZ)
             self._width_px, self._height_px = shot.frame.width, shot.frame.height
             self._scaler = RgbScaler(shot.frame, shot.pixel_aspect, self._spec)
-        self._last_seconds, self._last_length = seconds, (shot.frame.duration or 0) * shot.time_base
+        self._last = _Last(shot.pts, (shot.pts + (shot.frame.duration or 0)) * shot.time_base)
         self._stop = sample + 1
         return _Shown(sample, shot)
 
-    def _sample_of(self, seconds: Fraction) -> int:
-        return round((self._file_start + seconds - self._zero) * SAMPLE_RATE_HZ)
-
     def _finish(self) -> None:
         self._ended = True
-        stop, last = self._stream.stop, self._last_seconds
-        if self._stream.truncated or (stop is not None and last is not None and stop - last - self._last_length > _TRUNCATED_SECONDS):
+        stop = self._stream.stop
+        if self._stream.truncated or (stop is not None and self._last is not None and stop - self._last.stop > _TRUNCATED_SECONDS):
             self._account.drop(0, "truncated", "the container says that the stream goes on", "decode")
         self.close()

@@ -80,15 +80,16 @@ class WordSheet:
             return
         first = seconds(start)
         last = first if stop is None else seconds(stop)
-        found = f"{shown(start)} … {shown(stop)}"
         if start is None:
             self.reject("no_times", f"no start of {shown(words[0][0])}", number, len(words))
         elif first is None or last is None:
-            self.reject("bad_time", f"{found}: no time in seconds", number, len(words))
+            self.reject("bad_time", f"{shown(start)} … {shown(stop)}: no time in seconds", number, len(words))
         elif first < 0 or last < 0:
-            self.reject("negative_time", found, number, len(words))
+            self.reject("negative_time", f"{shown(start)} … {shown(stop)}", number, len(words))
         elif last < first:
-            self.reject("inverted_time", f"{found}: stops before it starts", number, len(words))
+            self.reject("inverted_time", f"{shown(start)} … {shown(stop)}: stops before it starts", number, len(words))
+        elif len(words) == 1:  # the common one, without arithmetic
+            self._keep(words[0], first, last, timing, number)
         else:
             step = (last - first) / len(words)
             for place, word in enumerate(words):
@@ -145,7 +146,8 @@ _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxoth
 
 def shown(value: Any) -> str:
     """A value for a message: short however large it is, and nothing in it can move a cursor or turn the direction of writing."""
-    return str(value) if isinstance(value, Fraction) else _SHORT.repr(value)
+    text = str(value) if isinstance(value, Fraction) else _SHORT.repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def split_lines(text: str) -> list[str]:

@@ -332,9 +332,9 @@ def test_the_name_decides_where_content_cannot():
 
 
 PIECES = """
-{"words": | "word": | "start": | "alignments": | "timestamp": | "speaker": | [ | ] | { | } | , | "x" | "\\ud800" | 1 | -1.5 | 1e99 | NaN | null
-| WEBVTT | 00:01.000 | --> | 00:00:02,5 | <v Ann> | <00:00:01.5> | < | > | </v> | <v.x> | &#xD800; | hello | 7 | rec A ann 1 2 | rec A 1 1
-| <ALT> | <ALT_BEGIN>"""
+{"words": | "word": | "start": | "alignments": | "timestamp": | "speaker": | [ | ] | { | } | , | "x" | "\\ud800" | 1 | -1.5 | 1e99 | NaN
+| null | WEBVTT | 00:01.000 | --> | 00:00:02,5 | <v Ann> | <00:00:01.5> | < | > | </v> | <v.x> | &#xD800; | hello | 7 | rec A ann 1 2
+| rec A 1 1 | <ALT> | <ALT_BEGIN>"""
 pieces = st.sampled_from([*(piece.strip("\n") for piece in PIECES.split("| ")), "\n", "\n\n", " ", "\ufeff", "\0", "\u202e", "9" * 400])
 
 
