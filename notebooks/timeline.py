@@ -19,6 +19,7 @@ from ..transforms.tokenizer import Tokenizer
 from .ticks import Tick, printable, ticks
 
 MIN_QUIET = 3  # so many quiet ticks in a row become one line
+EVENT_WIDTH = 20  # two lanes and "turn assistant"
 SHOWN_TICKS = 50  # of a window of which no range was asked for: 10 s
 LEGEND = (
     'Left of a name ┃ is a turn, ┊ a backchannel: of the others, of the view. Bars: level of 50 ms frames, 6 dB a step, · absent; • active. '
@@ -54,10 +55,10 @@ def timeline(
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("clock", no_wrap=True, width=9)
     table.add_column("tick", justify="right", no_wrap=True, width=6)
-    table.add_column("events", width=20)
+    table.add_column("events", width=EVENT_WIDTH)
     table.add_column("perceived", ratio=1, overflow="fold")
     table.add_column("│", no_wrap=True, width=1)
-    table.add_column("performed, sounds a tick later", ratio=1, overflow="fold")
+    table.add_column("performed → next tick", ratio=1, overflow="fold")
     for run in _runs(rows, margins):
         if len(run) >= MIN_QUIET:
             table.add_row(_clock(run[0].tick), str(run[0].tick), "", _quiet(run), "│", "", style="dim")
@@ -122,7 +123,7 @@ def _as_runs(run: list[Tick]) -> Iterator[list[Tick]]:
 def _quiet(run: Sequence[Tick]) -> str:
     pictures = sum(bool(tick.picture_pts) for tick in run)
     what = "without any sound recorded" if run[0].is_absent else "of silence"
-    return f"… {len(run)} ticks {what}{f', {pictures} picture pairs' if pictures else ''}"
+    return f"… {len(run)} ticks {what}{f', {pictures} ▣' if pictures else ''}"
 
 
 def _clock(tick: int) -> str:
@@ -131,8 +132,9 @@ def _clock(tick: int) -> str:
 
 
 def _events(margin: Margin) -> Text:
+    lines = [line for name in margin.names for line in (name.split(" ", 1) if len(name) > EVENT_WIDTH - 3 else [name])]
     text = Text(margin.lanes + " ")
-    text.append("\n   ".join(margin.names), style="yellow")
+    text.append("\n   ".join(lines), style="yellow")
     return text
 
 
