@@ -1,6 +1,6 @@
 """Small media files with known truth, made in memory with PyAV: `from media_makers import clap_film, clap_sound, sound_file`.
 
-The *clap* is a chirp that starts at an exact time, and a light that goes on in the picture shown at that time: black before, white from then
+The *clap* is a chirp that starts at an exact time, and a light that goes on in the picture shown then: black before, white from it
 on. Times are exact fractions of seconds on the recording's own clock; a stream may start later than the other.
 """
 

@@ -44,8 +44,11 @@ def claim(container: InputContainer, stream: Stream, first: Fraction | None, pri
     name = container.format.name.split(",")[0]
     span = None if stream.duration is None else stream.duration * Fraction(stream.time_base)
     stop = None
-    if name == "mov" and span:
-        stop = (stream.start_time or 0) * Fraction(stream.time_base) + span
+    if name == "mov":
+        if stream.frames and span is not None:
+            stop = (stream.start_time or 0) * Fraction(stream.time_base) + span
+        else:
+            span = None  # fragmented: libav's duration is of what it has seen, and may count the stream's start
     elif name == "matroska":
         stop = _clock_text_seconds(stream.metadata.get("DURATION", "")) or (_seconds(container) if alone else None)
         # the tag is written before the codec's delay is taken off; a first packet further away was lost, not primed

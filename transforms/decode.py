@@ -28,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 _OFFSET_AND_SCALE = {"u8": (128, 128), "s16": (0, 1 << 15), "s32": (0, 1 << 31), "flt": (0, 1), "dbl": (0, 1)}
+_EDIT_UNIT = Fraction(1, 500)  # edit lists count in 1/600 or 1/1000 s
 _HELD_BLOCKS = 2  # more padding than two codec frames is none: then the container's duration is wrong
 
 
@@ -117,20 +118,23 @@ def _drain(held: deque[AudioBlock]) -> Iterator[AudioBlock]:
 def _without_padding(held: list[AudioBlock], stream: av.audio.stream.AudioStream, packet_stop: int | None) -> list[AudioBlock]:
     """The last blocks of an mp4, m4a or mov, with the samples marked that lie beyond the end that the container gives.
 
-    It gives two: the edit list, in the movie's units (often milliseconds), and the last packet's duration, in samples. The earlier holds.
+    It gives two: the last packet's duration, which is exact where it is shorter than what was decoded, and the edit list, in the movie's
+    units, often milliseconds. The earlier one holds, unless their difference is only the edit list's rounding.
     """
-    stops = [packet_stop] if packet_stop is not None else []
-    if stream.duration:
-        stops.append((stream.start_time or 0) + stream.duration)
-    last = held[-1]
-    if not stops or last.pts is None:
+    last, lengths = held[-1], [block.samples_CS.shape[1] for block in held]
+    if last.pts is None:
         return held
-    beyond = (last.pts - min(stops)) * last.time_base * last.rate_hz + last.samples_CS.shape[1]
-    excess = math.floor(beyond)
-    if not 0 < excess < sum(block.samples_CS.shape[1] for block in held):
+    decoded_stop = last.pts * last.time_base + Fraction(lengths[-1], last.rate_hz)
+    stop = decoded_stop
+    if stream.duration:
+        stop = min(stop, ((stream.start_time or 0) + stream.duration) * last.time_base)
+    if packet_stop is not None and packet_stop * last.time_base < decoded_stop and packet_stop * last.time_base - stop <= _EDIT_UNIT:
+        stop = packet_stop * last.time_base
+    excess = math.floor((decoded_stop - stop) * last.rate_hz)
+    if not 0 < excess < sum(lengths):
         return held
     for at in range(len(held) - 1, -1, -1):
-        padding = min(excess, held[at].samples_CS.shape[1])
+        padding = min(excess, lengths[at])
         held[at] = held[at]._replace(padding=padding)
         excess -= padding
     return held

@@ -67,7 +67,7 @@ def _read_list(entries: list[Any], start: Any, stop: Any, speaker: str, numbers:
 def _add(
     text: Any, start: Any, stop: Any, speaker: str, number: int, sheet: WordSheet, *, one_word: bool = False, spread: bool = False
 ) -> None:
-    if not _is_text(text):
+    if not isinstance(text, str):  # a number is text as it is written, NaN is not
         sheet.reject("bad_text", f"{shown(text)} is no text", number)
         return
     words = [text] if one_word else text.split()
@@ -101,10 +101,6 @@ def _times(entry: Any) -> tuple[Any, Any]:
     return start, stop
 
 
-class _Number(str):
-    """A number as written: neither a float, which is rounded, nor an integer of a million digits."""
-
-
 class _TwiceKeyed:
     """An object in which a key stands twice: which one was meant is unknown."""
 
@@ -117,7 +113,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _TwiceKeyed:
     return value if len(value) == len(pairs) else _TwiceKeyed()
 
 
-_JSON = json.JSONDecoder(strict=False, parse_float=_Number, parse_int=_Number, parse_constant=_Number, object_pairs_hook=_object)
+# numbers as they are written: a float is rounded, and an integer can have a million digits
+_JSON = json.JSONDecoder(strict=False, parse_float=str, parse_int=str, object_pairs_hook=_object)
 
 
 def _from_json(text: str, where: str) -> Any:
@@ -140,11 +137,6 @@ def _line_from_json(line: str) -> Any:
         return None
 
 
-def _is_text(value: Any) -> bool:
-    """Whether it can be a word: a string, or a number as written; NaN and Infinity are neither."""
-    return isinstance(value, str) and not (isinstance(value, _Number) and value.lstrip("-")[:1].isalpha())
-
-
 def _label(speaker: Any = None) -> str:
     """The speaker's label; a number is one, what is neither text nor number is none."""
-    return str(speaker) if _is_text(speaker) else ""
+    return str(speaker) if isinstance(speaker, str) else ""

@@ -84,7 +84,7 @@ class WordSheet:
             self.reject("no_times", f"no start of {shown(words[0][0])}", number, len(words))
         elif first is None or last is None:
             self.reject("bad_time", f"{shown(start)} … {shown(stop)}: no time in seconds", number, len(words))
-        elif first < 0 or last < 0:
+        elif first < 0:
             self.reject("negative_time", f"{shown(start)} … {shown(stop)}", number, len(words))
         elif last < first:
             self.reject("inverted_time", f"{shown(start)} … {shown(stop)}: stops before it starts", number, len(words))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from .plan import DEFAULT_HOURS
+from .plan import DEFAULT_HOURS, Layout
+from .voices import VoiceKind
 
 EPILOG = """\b
 Examples:
@@ -28,8 +29,13 @@ lies in OUT/truth, a manifest of everything in OUT/manifest.jsonl.
 
 @click.command("synth", epilog=EPILOG)
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--hours", type=float, metavar="H", help=f"Hours of recordings; made of sessions of 15 to 75 s.  [default: {DEFAULT_HOURS}]")
-@click.option("--sessions", type=click.IntRange(min=1), metavar="N", help="Number of sessions; with --hours each lasts H/N hours.  [default: what H needs]")
+@click.option("--hours", type=float, metavar="H", help=f"Hours of recordings; made of sessions of 10 to 70 s.  [default: {DEFAULT_HOURS}]")
+@click.option(
+    "--sessions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of sessions; with --hours each lasts H/N hours.  [default: what H needs]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same recordings.")
 @click.option(
     "--voice",
@@ -38,9 +44,13 @@ lies in OUT/truth, a manifest of everything in OUT/manifest.jsonl.
     show_default=True,
     help="procedural: fast, word times exact to the sample. natural: like people, slow, needs the extra `voices`.",
 )
-@click.option("--layout", type=click.Choice(["mixed", "stereo", "tracks", "video", "demo"]), default="mixed", show_default=True, help="See below.")
+@click.option(
+    "--layout", type=click.Choice(["mixed", "stereo", "tracks", "video", "demo"]), default="mixed", show_default=True, help="See below."
+)
 @click.option("--overwrite", is_flag=True, help="Make sessions again that are there already.")
-def synth_command(out: Path, hours: float | None, sessions: int | None, seed: int, voice: str, layout: str, overwrite: bool) -> None:
+def synth_command(
+    out: Path, hours: float | None, sessions: int | None, seed: int, voice: VoiceKind, layout: Layout, overwrite: bool
+) -> None:
     """Make recordings of two people talking in OUT, with exactly known truth.
 
     Run again, it makes only what is missing; more hours add sessions.
@@ -48,25 +58,27 @@ def synth_command(out: Path, hours: float | None, sessions: int | None, seed: in
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from ...schemas.errors import InputError
     from .write import make
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("synth", total=None)
-        try:
-            made = make(
-                out,
-                hours=hours,
-                sessions=sessions,
-                seed=seed,
-                voice=voice,
-                layout=layout,
-                overwrite=overwrite,
-                progress=lambda plan, done, total: bar.update(task, description=plan.name, completed=done, total=total),
-            )
-        except InputError as error:
-            raise click.ClickException(f"{error}\nhint: {error.hint}" if error.hint else str(error)) from None
+        made = make(
+            out,
+            hours=hours,
+            sessions=sessions,
+            seed=seed,
+            voice=voice,
+            layout=layout,
+            overwrite=overwrite,
+            progress=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+        )
     kinds = [truth["recipe"]["layout"] for truth in made.truths]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("stereo", "tracks", "video") if kind in kinds)
     kept = len(made.truths) - made.num_written

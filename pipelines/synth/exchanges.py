@@ -1,7 +1,7 @@
 """The little plays of which a conversation is made. Each takes the stage, says its lines, and answers False when there is nothing to play.
 
-What the assistant says follows from what was asked, seen, heard, typed or returned, so that there is something to learn; when it is said follows the
-user's turns. `DECK` names them all; `ESSENTIAL` are those that a short recording must not miss.
+What the assistant says follows from what was asked, seen, heard, typed or returned, so that there is something to learn; when it is said
+follows the user's turns. `DECK` names them all; `ESSENTIAL` are those that a short recording must not miss.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,9 +21,13 @@ def show(stage: Stage) -> bool:
     stage.floor = at
     if stage.seen and stage.chance(0.5):
         return True
-    opening = stage.rng.choice(["Look,", "Now there is", "I have"]) if thing[2] == 1 else stage.rng.choice(["Look,", "Now there are", "I have"])
+    opening = (
+        stage.rng.choice(["Look,", "Now there is", "I have"]) if thing[2] == 1 else stage.rng.choice(["Look,", "Now there are", "I have"])
+    )
     stage.say(USER, f"{opening} {some(thing)}.", gap=stage.answer_gap())
-    stage.say(ASSISTANT, stage.rng.choice(["Okay.", f"I see {'it' if thing[2] == 1 else 'them'}.", sentence(some(thing))]), gap=stage.answer_gap())
+    stage.say(
+        ASSISTANT, stage.rng.choice(["Okay.", f"I see {'it' if thing[2] == 1 else 'them'}.", sentence(some(thing))]), gap=stage.answer_gap()
+    )
     return True
 
 
@@ -271,6 +275,6 @@ def quiet(stage: Stage) -> bool:
 Exchange = Callable[[Stage], bool]
 ESSENTIAL: tuple[Exchange, ...] = (tell, clap_on_request, count_until_stopped, typed, look_up, ask_all)
 DECK: tuple[Exchange, ...] = (
-    *ESSENTIAL, show, show, ask_colour, ask_colour, ask_wall, ask_count, ask_count, ask_yes_no, correct_oneself, count_up, miscount, look_up_in_vain, after_number, repeat,
-    count_claps, door, laugh, quiet,
+    *ESSENTIAL, show, show, ask_colour, ask_colour, ask_wall, ask_count, ask_count, ask_yes_no, correct_oneself, count_up, miscount,
+    look_up_in_vain, after_number, repeat, count_claps, door, laugh, quiet,
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Spoken words from letters: pulses and noise through formants. Word and speaker in, int16 PCM out.
 
-The result is not meant to sound like a person. It has what a model of conversation needs from speech: a spectrum that tells the word, a pitch that
-tells the speaker and whether a sentence asks or ends, and an onset and an end that are exact to the sample. A word has the same length in samples of
-the session clock at every rate. Cost: about 1 ms a word at 24 kHz; callers cache.
+The result is not meant to sound like a person. It has what a model of conversation needs from speech: a spectrum that tells the word, a
+pitch that tells the speaker and whether a sentence asks or ends, and an onset and an end that are exact to the sample. A word has the
+same length in samples of the session clock at every rate. Cost: about 1 ms a word at 24 kHz; callers cache.
 """
 
 import zlib
@@ -134,7 +134,9 @@ def word_pcm(word: str, speaker: Speaker, tune: Tune, rate_hz: int) -> NDArray[n
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(4 * hop) / (4 * hop))
     num_frames = num // hop + 5
     rows = _parameters(word, speaker)[np.clip(np.arange(num_frames) - 1, 0, None).clip(max=-(-num // hop) - 1)]
-    pulses, noise = _excitation(num, (num_frames + 3) * hop, 3 * hop, speaker, tune, rate_hz, zlib.crc32(f"{word} {speaker.name} {tune}".encode()))
+    pulses, noise = _excitation(
+        num, (num_frames + 3) * hop, 3 * hop, speaker, tune, rate_hz, zlib.crc32(f"{word} {speaker.name} {tune}".encode())
+    )
     num_bins = min(NUM_BINS, 2 * hop + 1)
     voiced_FB, noise_FB = _envelopes(rows, speaker, rate_hz, num_bins)
     pulses_FB, noises_FB = (np.fft.rfft(_framed(x, 4 * hop, hop) * window)[:, :num_bins] for x in (pulses, noise))
@@ -151,7 +153,11 @@ def _framed(x, size, hop):
 
 def _parameters(word: str, speaker: Speaker) -> NDArray[np.float64]:
     """[steps, 7]: three formants, voiced, noise, noise centre, noise width; smoothed over 25 ms, so that sounds run into each other."""
-    rows = [(*s.formants_hz, s.voiced, s.noise + speaker.breath * s.voiced, s.noise_hz, s.noise_width_hz) for s in sounds_of(word) for _ in range(s.steps)]
+    rows = [
+        (*s.formants_hz, s.voiced, s.noise + speaker.breath * s.voiced, s.noise_hz, s.noise_width_hz)
+        for s in sounds_of(word)
+        for _ in range(s.steps)
+    ]
     wanted = -(-word_samples(word, speaker) // STEP_SAMPLES)
     table = np.array(rows, float)[np.minimum(np.arange(wanted) * len(rows) // wanted, len(rows) - 1)]
     padded = np.pad(table[:, :5], ((2, 2), (0, 0)), mode="edge")
@@ -160,7 +166,7 @@ def _parameters(word: str, speaker: Speaker) -> NDArray[np.float64]:
 
 
 def _excitation(num, total, lead, speaker, tune, rate_hz, seed):
-    """Pulses with every harmonic below 7.5 kHz, one of them at the word's first sample, and white noise; both [total], the word at `lead`."""
+    """Pulses with every harmonic below 7.5 kHz, one at the word's first sample, and white noise; both [total], the word at `lead`."""
     first, last = PITCH_OF_TUNE[tune]
     at = (np.arange(total) - lead) / max(num, 1)
     f0 = speaker.f0_hz * (first + (last - first) * np.clip(at, 0, 1))

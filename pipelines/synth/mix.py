@@ -25,7 +25,8 @@ def blocks(scene: Scene, who: int, voice: Voice, rate_hz: int, *, room_db: int |
         room_db: RMS of the room's hiss in dB re full scale; None is digital silence.
         num_samples: length of the track on the session clock, even; sound beyond it is cut.
     """
-    waiting = sorted((x for x in (*scene.said, *scene.noises) if x.who == who), key=lambda x: x.start, reverse=True)
+    heard: list[Said | Noise] = [*scene.said, *scene.noises]
+    waiting = sorted((x for x in heard if x.who == who), key=lambda x: x.start, reverse=True)
     sounding: list[tuple[int, NDArray[np.int16]]] = []
     room = _room(rate_hz, room_db, who)
     for start in range(0, num_samples, BLOCK_SAMPLES):
@@ -34,7 +35,11 @@ def blocks(scene: Scene, who: int, voice: Voice, rate_hz: int, *, room_db: int |
             sound = waiting.pop()
             sounding.append((sound.start * rate_hz // SAMPLE_RATE_HZ, _pcm(sound, voice, rate_hz)))
         first, last = start * rate_hz // SAMPLE_RATE_HZ, stop * rate_hz // SAMPLE_RATE_HZ
-        block = np.zeros(last - first, np.int32) if room is None else np.resize(np.roll(room, -(first % len(room))), last - first).astype(np.int32)
+        block = (
+            np.zeros(last - first, np.int32)
+            if room is None
+            else np.resize(np.roll(room, -(first % len(room))), last - first).astype(np.int32)
+        )
         for at, pcm in sounding:
             low, high = max(at, first), min(at + len(pcm), last)
             if low < high:

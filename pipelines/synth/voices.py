@@ -1,7 +1,7 @@
-"""Voices: a line of text in, the place of each word and int16 PCM out. Here the procedural ones; `natural.py` has those of the extra `voices`.
+"""Voices: a line of text in, the place of each word and int16 PCM out. Here the procedural ones; those of the extra are in `natural.py`.
 
-A voice answers for one line at a time (`Line`: a phrase spoken in one breath). Everything it says about time is in *even* samples of the 16 kHz session
-clock, so that a word begins and ends on a whole sample at 8, 16, 24 and 48 kHz alike.
+A voice answers for one line at a time (`Line`: a phrase spoken in one breath). Everything it says about time is in *even* samples of the
+16 kHz session clock, so that a word begins and ends on a whole sample at 8, 16, 24 and 48 kHz alike.
 """
 
 import random

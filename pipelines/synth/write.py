@@ -30,7 +30,7 @@ from .scene import Scene
 from .truth import make_truth, manifest_row, moshi_json, word_list
 from .voices import Voice, VoiceKind, procedural_voices
 
-Progress = Callable[[Plan, int, int], None]  # session, samples of all sessions that are done, samples of all sessions
+Progress = Callable[[str, int, int], None]  # name of the session, samples that are done, samples of all sessions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +69,7 @@ def make(
     truths, num_written, done = [], 0, 0
     for plan in wanted:
         if progress:
-            progress(plan, done, total)
+            progress(plan.name, done, total)
         truth = None if overwrite else _finished(out, plan)
         if truth is None:
             truth = _make_session(out, plan)
@@ -79,7 +79,7 @@ def make(
     rows = [manifest_row(truth) for truth in truths]
     _write_text(out / "manifest.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     if progress and wanted:
-        progress(wanted[-1], done, total)
+        progress(wanted[-1].name, done, total)
     size = sum(size for truth in truths for size in truth["size_bytes"].values())
     return Made(truths=tuple(truths), num_written=num_written, size_bytes=size, num_samples=total)
 
@@ -87,7 +87,9 @@ def make(
 def _make_session(out: Path, plan: Plan) -> dict[str, Any]:
     voices = _voices(plan)
     snap = plan.clock.snap if plan.clock else lambda sample: sample
-    scene = make_scene(f"{plan.seed} {plan.index}", plan.num_samples, voices, seen=plan.clock is not None, snap=snap, essential_first=plan.essential_first)
+    scene = make_scene(
+        f"{plan.seed} {plan.index}", plan.num_samples, voices, seen=plan.clock is not None, snap=snap, essential_first=plan.essential_first
+    )
     truth = make_truth(plan, scene, voices)
     if plan.layout == "tracks":
         for who in (0, 1):
