@@ -7,11 +7,13 @@ from ..schemas.record import Record
 from .lag import rows_of
 from .ticks import control_names
 
+_NAMED = (Slot.TYPED, Slot.BACKGROUND, Slot.CONTROL, Slot.VOICE)
+
 
 def raw_tokens(record: Record, layout: LayoutSpec, *, start_tick: int, stop_tick: int) -> str:
     """A line for each of the session's ticks [start_tick, stop_tick): `tick @first position: SLOT id id … ·`, equal ids as `id×n`.
 
-    Controls are named behind their id. G(-1) is the line of tick -1.
+    Controls are named behind their id where the slot does not say which it is. G(-1) is the line of tick -1.
     """
     names = control_names(layout.ids)
     rows = rows_of(record.token_slot).tolist()
@@ -22,10 +24,8 @@ def raw_tokens(record: Record, layout: LayoutSpec, *, start_tick: int, stop_tick
         tokens = list(group)
         tick = record.meta["first_tick"] + row - before
         if start_tick <= tick < stop_tick or (tick == -1 and start_tick == 0):
-            parts = [
-                f"{Slot(slot).name} {_ids([id_ for _, _, id_ in run], names)}"
-                for slot, run in ((slot, list(run)) for slot, run in groupby(tokens, key=lambda token: token[1]))
-            ]
+            runs = ((Slot(slot), [id_ for _, _, id_ in run]) for slot, run in groupby(tokens, key=lambda token: token[1]))
+            parts = [f"{slot.name} {_ids(ids, names if slot in _NAMED else {})}" for slot, ids in runs]
             lines.append(f"{tick:>7} @{position:<6} {' · '.join(parts)}")
         position += len(tokens)
     return "\n".join(lines)

@@ -127,8 +127,8 @@ def _quiet(run: Sequence[Tick]) -> str:
 
 
 def _clock(tick: int) -> str:
-    """`h:mm:ss.s`: a tick starts at a whole tenth."""
-    return clock_text(tick * TICK_SAMPLES)[:-2]
+    """`h:mm:ss.s`: a tick starts at a whole tenth; "" before the session."""
+    return clock_text(tick * TICK_SAMPLES)[:-2] if tick >= 0 else ""
 
 
 def _events(margin: Margin) -> Text:

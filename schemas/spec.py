@@ -96,6 +96,7 @@ class EventSpec(Strict):
     backchannel_max_samples: int = 16_000
     backchannel_max_words: int = 3
     interruption_stop_samples: int = 32_000  # the interrupted one stops within 2 s
+    interruption_min_overlap_samples: int = 4_000  # shorter is a quick hand-over: in real meetings nearly every one overlaps a little
 
 
 class LimitSpec(Strict):

@@ -12,7 +12,8 @@ All times are session samples, all intervals half-open.
 - An *overlap* is where turns of two participants coincide; `participant` came in second. Of two that start together the one that stops
   first counts as second; of two that also stop together, the later name.
 - An *interruption* is an overlap, listed again under this name, in which `participant` came in while `other` was already speaking,
-  `other` stops at most `interruption_stop_samples` after that, and `participant` speaks on.
+  `other` stops at most `interruption_stop_samples` and at least `interruption_min_overlap_samples` after that, and `participant` speaks
+  on. The latter keeps apart the quick hand-over, where the next speaker starts on the last syllable.
 
 For example, one character being 250 ms:
 
@@ -139,7 +140,7 @@ def _between(earlier: _Stretch, later: _Stretch, is_backchannel: bool, spec: Eve
     stop = min(earlier.stop, later.stop)
     yield Found(kind="overlap", **names, start=later.start, stop=stop)
     speaks_on = later.stop > earlier.stop  # so it came in, too: of two that start together the longer is the earlier
-    if speaks_on and earlier.stop - later.start <= spec.interruption_stop_samples:
+    if speaks_on and spec.interruption_min_overlap_samples <= earlier.stop - later.start <= spec.interruption_stop_samples:
         yield Found(kind="interruption", **names, start=later.start, stop=stop)
 
 

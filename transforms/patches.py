@@ -4,23 +4,17 @@ In: a picture uint8 [H, W, 3]. Out: patches uint8 [rows, cols, 40, 40, 3], right
 uint8 [rows, cols, 2, 40, 40, 3]. Two tilings: `plain` has ceil(W / 40) columns; `inkling` has W // 40 + 1, as the open model, so that a
 width divisible by 40 gets a column of padding only. Padding is known by its place, never by its value: `normalise` puts there the
 -1 that the open model puts before it normalises (`inkling`), or leaves it black (`plain`).
-The lossless PNG of a window's pairs is one tall picture: a pair side by side, pairs one below the other, so that a person can look at it.
-Nothing here resizes: `PictureSpec` sizes are applied where pictures are decoded.
+Nothing here resizes: `PictureSpec` sizes are applied where pictures are decoded. The lossless PNG of pairs is schemas/tall_png.py's.
 """
-
-import math
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schemas.errors import CorpusError, InputError
+from ..schemas.errors import InputError
 from ..schemas.spec import PictureSpec
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # Source: openai/CLIP `clip/clip.py`
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-PNG_LEVEL = 3  # half the time of the usual 6, and the same size within 1% on film (measured)
-MAX_PAIRS_BYTES = 256 << 20  # of a window's pairs, decoded: FORMAT.md section 2 refuses a spec with more
 
 
 def grid(height_px: int, width_px: int, spec: PictureSpec) -> tuple[int, int]:
@@ -68,68 +62,3 @@ def normalise(pairs: NDArray[np.uint8], height_px: int, width_px: int, spec: Pic
         pixels = np.where(is_picture, pixels, np.float32(-1))
     mean, std = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
     return (pixels - mean * np.float32(255)) / (std * np.float32(255))
-
-
-def to_png(pairs: NDArray[np.uint8]) -> bytes:
-    """A lossless RGB PNG of pairs uint8 [P, rows, cols, 2, 40, 40, 3]: P·rows·40 pixels high, 2·cols·40 wide.
-
-    Equal pairs give equal bytes; another Pillow, or its zlib, may compress the same pixels to other bytes. No pairs give one black pixel,
-    since a PNG cannot be empty.
-
-    Raises:
-        InputError: pairs of another shape or dtype, or of more than 256 MiB.
-    """
-    from PIL import Image
-
-    if pairs.dtype != np.uint8:
-        raise InputError(f"pairs are uint8, found {pairs.dtype}")
-    height_px, width_px = _tall_size(pairs.shape)
-    tall = np.zeros((height_px, width_px, 3), np.uint8)
-    if pairs.size:
-        tall[:] = pairs.transpose(0, 1, 4, 3, 2, 5, 6).reshape(height_px, width_px, 3)
-    written = BytesIO()
-    Image.fromarray(tall).save(written, "PNG", compress_level=PNG_LEVEL)
-    return written.getvalue()
-
-
-def from_png(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The pairs uint8 `shape` [P, rows, cols, 2, 40, 40, 3] that `to_png` wrote.
-
-    The size is known beforehand, so a file that declares another is refused before a pixel is decoded, and Pillow's own limit on pixels,
-    which our tall pictures would meet, is not asked.
-
-    Raises:
-        InputError: a shape that is not one of pairs, or of more than 256 MiB.
-        CorpusError: data that is not a whole RGB PNG of exactly that size.
-    """
-    from PIL.PngImagePlugin import PngImageFile  # and not Image.open, which guesses formats and warns of, or refuses, many pixels
-
-    height_px, width_px = _tall_size(shape)
-    try:
-        with PngImageFile(BytesIO(data)) as image:
-            found = (image.mode, *image.size)
-            if found != ("RGB", width_px, height_px):
-                raise CorpusError(
-                    f"the PNG of {list(shape)} pairs must be RGB {width_px}×{height_px}, found {found[0]} {found[1]}×{found[2]}"
-                )
-            tall = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that a PNG is damaged
-        raise CorpusError(f"the PNG of {list(shape)} pairs cannot be decoded: {error}") from error
-    if 0 in shape:
-        return np.zeros(shape, np.uint8)
-    num_pairs, rows, cols, _, patch_px, _, _ = shape
-    return np.ascontiguousarray(tall.reshape(num_pairs, rows, patch_px, 2, cols, patch_px, 3).transpose(0, 1, 4, 3, 2, 5, 6))
-
-
-def _tall_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width in pixels of the PNG of pairs of this shape."""
-    if len(shape) != 7 or min(shape) < 0 or shape[3] != 2 or shape[4] != shape[5] or shape[6] != 3:
-        raise InputError(f"pairs are [P, rows, cols, 2, 40, 40, 3], found {list(shape)}")
-    if math.prod(shape) > MAX_PAIRS_BYTES:
-        raise InputError(
-            f"{list(shape)} pairs are more than {MAX_PAIRS_BYTES >> 20} MiB", hint="keep fewer or smaller pictures in a window"
-        )
-    if 0 in shape:
-        return 1, 1
-    num_pairs, rows, cols, _, patch_px, _, _ = shape
-    return num_pairs * rows * patch_px, 2 * cols * patch_px

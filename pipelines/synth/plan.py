@@ -88,8 +88,8 @@ class Plan:
 def plans(seed: int, voice: VoiceKind, layout: Layout, hours: float | None, sessions: int | None) -> list[Plan]:
     """The sessions to make, in order.
 
-    `hours` alone: as many sessions of 10 to 70 s as reach it (`mixed`: at least one of each layout). `sessions` alone: that many. Both: each
-    lasts hours ÷ sessions. Neither: 0.05 hours. `demo` is two sessions of fixed length.
+    `hours` alone: as many sessions of 10 to 70 s as reach it (`mixed`: at least one of each layout). `sessions` alone: that many. Both:
+    each lasts hours ÷ sessions. Neither: 0.05 hours. `demo` is two sessions of fixed length.
 
     Raises:
         InputError: lengths that make no conversation.

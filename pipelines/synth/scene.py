@@ -145,7 +145,8 @@ class Stage:
         gap = self.reply_gap() if gap is None else gap
         if gap < 0 and self.said:  # an early start covers at most the last third of what it overlaps
             gap = -min(-gap, even((self.said[-1].stop - self.said[-1].start) / 3))
-        said = self.place(who, text, at=max(self.floor + gap, self.free(who) + 60 * MS), tune=tune)
+        seen = self.sight.start + 200 * MS if self.sight.start else 0  # what is new is seen before it is spoken about
+        said = self.place(who, text, at=max(self.floor + gap, self.free(who) + 60 * MS, seen), tune=tune)
         self.floor = max(self.floor, said.stop)
         return said
 

@@ -51,6 +51,17 @@ STARTS = {  # video start, audio start, frames per second or None for variable
     "audio_very_late": (0, 5, 10),
     "variable_rate": (2, 0, None),
 }
+QUICK_STARTS = ("audio_late", "video_late", "variable_rate")
+CASES = [
+    pytest.param(
+        kind,
+        start,
+        id="-".join([*kind[:3], *kind[3].values(), start]),
+        marks=() if start in QUICK_STARTS or kind in (FILMS[0], FILMS[6]) else pytest.mark.nightly,
+    )
+    for kind in FILMS
+    for start in STARTS
+]
 
 
 def film(kind, start):
@@ -117,8 +128,7 @@ def test_an_mp4_ends_where_its_recording_ends(codec, extra):
     assert report.decoded == report.kept + sum(drop.units for drop in report.dropped)
 
 
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("kind", FILMS, ids=lambda kind: "-".join(kind[:3]) + "".join(kind[3].values())[13:])
+@pytest.mark.parametrize(("kind", "start"), CASES)
 def test_the_clap_meets_the_light(kind, start):
     data, times, light = film(kind, start)
     samples, _, track = heard(data)
@@ -220,14 +230,3 @@ def test_the_two_films_of_one_file_keep_their_own_rates(media):
     low, high = (track.read(208_896)[0].astype(np.float64) for track in tracks)
     lags = np.correlate(high[50_000:150_000], low[50_200:149_800], "valid")
     assert abs(int(np.argmax(lags)) - 200) <= 1  # the same words at the same time, through two encoders at two rates
-
-
-def test_one_recording_in_two_formats_lies_in_one_place(media):
-    sphere, opus = media / "stereo.sph", media / "stereo.opus"
-    placed = []
-    for path in (sphere, opus):
-        track = AudioTrack.open(path, probe(path, SPEC.limits), 0, file_start=Fraction(0), spec=SPEC, channel=1)
-        samples = track.read(16_000)[0].astype(np.float64)
-        placed.append(np.diff(samples))  # the recording has an offset of its own, which would outweigh the sound
-    lags = np.correlate(placed[0], placed[1][100:-100], "valid")
-    assert abs(int(np.argmax(lags)) - 100) <= 2

@@ -282,7 +282,7 @@ def by_definition(active, words, spec):
                 found.add(("gap", two, one, b, c))
             if max(a, c) < min(b, d) and (a, -b, one) < (c, -d, two):
                 found.add(("overlap", two, one, max(a, c), min(b, d)))
-            if a < c < b < d and b - c <= spec.interruption_stop_samples:
+            if a < c < b < d and spec.interruption_min_overlap_samples <= b - c <= spec.interruption_stop_samples:
                 found.add(("interruption", two, one, c, b))
     for name, start, stop in set(stretches) - set(turns):
         found |= {("backchannel", name, n, start, stop) for n, a, b in turns if n != name and a < start and stop < b}
@@ -310,6 +310,7 @@ specs = st.builds(
     backchannel_max_samples=st.sampled_from([0, 4_000, 16_000, 100_000]),
     backchannel_max_words=st.sampled_from([0, 1, 3]),
     interruption_stop_samples=st.sampled_from([0, 4_000, 32_000]),
+    interruption_min_overlap_samples=st.sampled_from([0, 1_600, 8_000]),
 )
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from bits import same_bits
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from microturn.schemas.errors import CorpusError, InputError
+from microturn.schemas.errors import InputError
 from microturn.schemas.spec import PictureSpec
 from microturn.transforms import patches
 
@@ -51,50 +50,6 @@ def test_a_patch_holds_its_pixels_and_zeros(size_px, spec):
 def test_joining_undoes_cutting(size_px, spec):
     whole = picture(*size_px)
     assert same_bits(patches.join(patches.cut(whole, spec), *size_px), whole)
-
-
-@given(size_px=sizes_px, num_pairs=st.integers(0, 4), spec=specs)
-@settings(deadline=None, max_examples=30)
-def test_a_png_gives_its_pairs_back(size_px, num_pairs, spec):
-    pairs = pairs_of(num_pairs, *size_px, spec)
-    data = patches.to_png(pairs)
-    assert same_bits(patches.from_png(data, pairs.shape), pairs)
-    assert data == patches.to_png(pairs.copy(order="F"))  # equal pairs, equal bytes
-
-
-def test_a_png_is_a_picture_a_person_can_look_at(tmp_path):
-    from PIL import Image
-
-    shown = [picture(80, 120, seed) for seed in range(4)]
-    sides = [patches.cut(p, PLAIN) for p in shown]
-    (tmp_path / "pairs.png").write_bytes(patches.to_png(np.stack([np.stack(sides[:2], 2), np.stack(sides[2:], 2)])))
-    seen = np.asarray(Image.open(tmp_path / "pairs.png"))
-    assert np.array_equal(seen, np.vstack([np.hstack(shown[:2]), np.hstack(shown[2:])]))
-
-
-def test_pillows_limit_on_pixels_does_not_bite(monkeypatch):
-    from PIL import Image
-
-    pairs = pairs_of(3, 80, 80, PLAIN)
-    data = patches.to_png(pairs)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as if ours were a hundred million
-    with pytest.raises(Image.DecompressionBombError):
-        Image.open(BytesIO(data))
-    assert same_bits(patches.from_png(data, pairs.shape), pairs)
-
-
-def test_a_png_of_another_size_or_in_pieces_is_refused():
-    pairs = pairs_of(2, 80, 80, PLAIN)
-    data = patches.to_png(pairs)
-    for broken in (b"", b"not a png", data[:60], data[: len(data) // 2], data[:900] + bytes([data[900] ^ 8]) + data[901:]):
-        with pytest.raises(CorpusError, match="cannot be decoded"):
-            patches.from_png(broken, pairs.shape)
-    with pytest.raises(CorpusError, match="RGB 160×240, found RGB 160×160"):
-        patches.from_png(data, (3, *pairs.shape[1:]))
-    with pytest.raises(InputError, match="256 MiB"):
-        patches.from_png(data, (100_000, *pairs.shape[1:]))
-    with pytest.raises(InputError, match="256 MiB"):
-        patches.to_png(np.broadcast_to(np.uint8(0), (100_000, *pairs.shape[1:])))
 
 
 @given(size_px=sizes_px, spec=specs)
