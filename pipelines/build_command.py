@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ MAX_SHOWN = 10
 @click.option("--tokenizer", default="bytes", show_default=True, help="bytes, inkling (needs microturn[oracle]), or a tokenizer.json.")
 @click.option("--split", "splits", default="train=0.98,val=0.01,test=0.01", show_default=True, help="Shares, by hash of group or session.")
 @click.option("--shard-bytes", default=512 << 20, show_default=True, type=click.IntRange(1), help="A shard closes past so many bytes.")
-@click.option("--max-drop-ratio", default=0.05, show_default=True, type=float, help="More dropped audio than this share: exit code 3.")
+@click.option("--max-drop-ratio", default=0.05, show_default=True, type=float, help="A larger dropped share: exit code 3.")
 @click.option("--staging", default="", metavar="URI", help="Where plan, parts and receipts lie.  [default: OUT/.staging]")
 @click.option("--keep-parts", is_flag=True, help="Leave the parts in the staging folder after the commit.")
 @click.option("--rehash", is_flag=True, help="Hash every input file again, whatever its size and time say.")
@@ -61,7 +62,7 @@ def build_command(ctx: click.Context, input_: str, out: str, **options: Any) -> 
       0  written
       1  failed
       2  wrong usage or manifest; nothing was built
-      3  written, but more audio was dropped than --max-drop-ratio
+      3  written, but a larger share of audio, or of sessions, was dropped than --max-drop-ratio
       4  unsettled: the machine failed some recordings; nothing is committed, run it again
     """
     console = Console(stderr=True)
@@ -126,12 +127,27 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
         console.print(f"{len(verdict.unsettled)} unsettled: nothing was committed; run the same command again")
         return EXIT_UNSETTLED
     dataset = read_dataset(Folder(out))
+    if verdict.rejected:
+        _tell(console, "dropped", tuple(_reasons(out, dataset)))
     _summary(console, out, dataset, verdict)
-    ratio = run.drop_ratio(dataset)
-    if ratio > options["max_drop_ratio"] or (dataset["totals"]["rejected_sessions"] and not dataset["totals"]["num_windows"]):
-        console.print(f"dropped {ratio:.1%} of the audio, more than --max-drop-ratio {options['max_drop_ratio']:.1%}; ledger/ says why")
+    totals, limit = dataset["totals"], options["max_drop_ratio"]
+    audio = run.drop_ratio(dataset)
+    whole = totals["rejected_sessions"] / max(totals["rejected_sessions"] + totals["num_sessions"], 1)
+    if max(audio, whole) > limit:
+        console.print(
+            f"dropped {audio:.1%} of the audio and {whole:.1%} of the sessions, --max-drop-ratio is {limit:.1%}; ledger/ says why"
+        )
         return EXIT_DROPPED
     return 0
+
+
+def _reasons(out: str, dataset: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each session that the last build dropped whole."""
+    from .corpus import Corpus
+
+    for row in Corpus.open(out).ledger(dataset["rejected"][-1]["name"]):
+        if row["entry"] == "session":
+            yield f"{row['session_id']}: {row['reason']}: {row['message']}"
 
 
 def read_sessions(console: Console, input_: str, infer: bool) -> tuple[list[Session], str]:

@@ -5,10 +5,13 @@ Constants of the front ends: `tml-renderers` (native encoder) and `transformers.
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .clock import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_TICKS
 from .strict import Strict
+
+
+MAX_WINDOW_BYTES = 256 << 20
 
 
 class DmelSpec(Strict):
@@ -137,3 +140,19 @@ class FeatureSpec(Strict):
     activity: ActivitySpec = ActivitySpec()
     events: EventSpec = EventSpec()
     limits: LimitSpec = LimitSpec()
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> "FeatureSpec":
+        if (size := self.max_window_bytes()) > MAX_WINDOW_BYTES:
+            raise ValueError(
+                f"a window could hold {size} bytes of patches, the limit is {MAX_WINDOW_BYTES}: "
+                "fewer window_ticks, more pictures.every_ticks or smaller pictures are needed"
+            )
+        return self
+
+    def max_window_bytes(self) -> int:
+        """Bytes of patches in a window in which every pair is as large as it may be: nearly all that a window can hold."""
+        pictures = self.pictures
+        rows, cols = (-(-size // pictures.patch_px) for size in (pictures.max_height_px, pictures.max_width_px))
+        pairs = -(-self.window_ticks // pictures.every_ticks)
+        return pairs * rows * (cols + (pictures.tiling == "inkling")) * 2 * pictures.patch_px**2 * 3
