@@ -54,7 +54,7 @@ def events_before(corpus: Corpus, row: IndexRow, known: dict[str, str]) -> list[
 
 
 def members(corpus: Corpus, row: IndexRow, names: Iterable[str]) -> dict[str, Any]:
-    """Some members of a window, decoded, by their names without ending; near ones in one read. Raises CorpusError when one does not decode."""
+    """Name without ending → value of some members of a window; near ones in one read. Raises CorpusError when one does not decode."""
     wanted = {name: None for name in names}
     at = sorted((m["offset"], m["size"], m["name"]) for m in row["members"] if m["name"].partition(".")[0] in wanted)
     found: dict[str, Any] = {}

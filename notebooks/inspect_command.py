@@ -18,7 +18,9 @@ PIPED_WIDTH = 110  # where there is no terminal to ask
 @click.command("inspect")
 @click.argument("out", metavar="OUT")
 @click.argument("key", metavar="[KEY]", default="")
-@click.option("--from", "start", metavar="TIME", default="", help="First moment to show, on the session's clock: 65.2, 1:05.2 or 0:01:05.2.")
+@click.option(
+    "--from", "start", metavar="TIME", default="", help="First moment to show, on the session's clock: 65.2, 1:05.2 or 0:01:05.2."
+)
 @click.option("--to", "stop", metavar="TIME", default="", help="Moment to stop before.")
 @click.option("--ticks", "range_", metavar="A:B", default="", help="Show the session's ticks A … B - 1 instead (200 ms each).")
 @click.option("--all", "everything", is_flag=True, help="Show the whole window; without KEY, list every key.  [default: 10 s; 10 keys]")
@@ -74,9 +76,7 @@ def _console() -> Console:
     return Console(width=fixed, highlight=False, emoji=False, markup=False)
 
 
-def _window(
-    corpus: Any, text: str, start: str, stop: str, range_: str, everything: bool, raw: bool, tokenizer_path: str
-) -> RenderableType:
+def _window(corpus: Any, text: str, start: str, stop: str, range_: str, everything: bool, raw: bool, tokenizer_path: str) -> RenderableType:
     from . import find, timeline
 
     known = find.shard_of_keys(corpus)

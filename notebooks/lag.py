@@ -1,7 +1,7 @@
 """By how many ticks the text of own words came after its word: the queue of FORMAT.md section 4, read from the tokens it left behind.
 
-Ids are said in the order in which they are due, and none is lost, so the i-th id of own text in a window is the i-th that was due. Needs the
-tokenizer, for how many ids a word has, and light members only. Costs milliseconds a window.
+Ids are said in the order in which they are due, and none is lost, so the i-th id of own text in a window is the i-th that was due. Needs
+the tokenizer, for how many ids a word has, and light members only. Costs milliseconds a window.
 
 Letters: N tokens.
 """
@@ -17,7 +17,7 @@ SAID = (Slot.SAY, Slot.CONTROL)  # own text and control share one queue
 
 
 def rows_of(token_slot: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The row [N] that each position belongs to: a row ends with its VOICE and the OWN behind it. `token_tick` cannot tell G(-1) from G(0)."""
+    """The row int64 [N] of each position: a row ends with its VOICE and the OWN behind it. `token_tick` cannot tell G(-1) from G(0)."""
     is_voice = token_slot == Slot.VOICE
     return np.cumsum(is_voice) - is_voice - (token_slot == Slot.OWN)
 

@@ -5,8 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pipelines.corpus import Corpus
-from ..schemas.clock import TICK_SAMPLES, clock_text
 from . import survey, whereabouts
+from .figures import hms, mib, ratio, share
 from .ticks import printable
 
 KEY_COLUMNS = ("key", "split", "num_ticks", "num_tokens", "num_own_words", "num_pairs", "overlap_ticks", "max_lag_ticks")
@@ -55,7 +55,14 @@ def _totals(corpus: Corpus, held: survey.Windows, went: whereabouts.Whereabouts)
 
 def _reasons(went: whereabouts.Whereabouts) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name, justify in (("entry", "left"), ("reason", "left"), ("stage", "left"), ("rows", "right"), ("sum", "right"), ("for example", "left")):
+    for name, justify in (
+        ("entry", "left"),
+        ("reason", "left"),
+        ("stage", "left"),
+        ("rows", "right"),
+        ("sum", "right"),
+        ("for example", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=name != "for example", max_width=60)
     for (entry, reason, stage, unit), what in went.reasons.items():
         first = what.examples[0]
@@ -77,23 +84,3 @@ def _keys(corpus: Corpus, num_keys: int) -> Table:
             table.add_row(*(str(row[column]) for column in KEY_COLUMNS))
             left -= 1
     return table
-
-
-def hms(num_ticks: int) -> str:
-    """`h:mm:ss` of so many ticks, rounded down."""
-    return clock_text(num_ticks * TICK_SAMPLES)[:-4]
-
-
-def mib(num_bytes: int) -> str:
-    """`40.0 MiB`."""
-    return f"{num_bytes / 2**20:.1f} MiB"
-
-
-def ratio(a: int, b: int) -> str:
-    """`13.1`, or `–` of nothing."""
-    return f"{a / b:.1f}" if b else "–"
-
-
-def share(part: int, whole: int, places: int = 1) -> str:
-    """`42.0%`, or `–` of nothing."""
-    return f"{part / whole:.{places}%}" if whole else "–"

@@ -32,11 +32,10 @@ class Sample:
     Attributes:
         num_windows, num_ticks: of the sample; of_windows: of the corpus.
         slots: kind of position → tokens.
-        transfers: floor transfer offsets in samples, each once for a session: gaps positive, overlaps after which the other speaks on negative.
+        transfers: floor transfer offsets in samples, sorted, of each session once; `transfers` below says what they are.
         lags: ticks of lag → ids of own text or control; {} where the tokenizer cannot be loaded.
         streams: a row for each stream of the sampled sessions, as meta has it, with `session`.
         timing: how words were timed → words.
-        roles: role → views.
     """
 
     num_windows: int = 0

@@ -1,8 +1,8 @@
 """A window as rows for people, one for each tick: what was perceived in it, what was performed after it, what happened between speakers.
 
-In: a record, its layout and, where it can be loaded, its tokenizer. Out: `Tick` rows of text and numbers; nothing is drawn here. Tokens read
-`<name>` or `"text"`, labels do not: labels are not tokens. Levels of what is heard are made from its codes, for that is what the model hears;
-they lie within 3 dB of the sound's own for 9 of 10 frames of speech (measured against kept PCM).
+In: a record, its layout and, where it can be loaded, its tokenizer. Out: `Tick` rows of text and numbers; nothing is drawn here. Tokens
+read `<name>` or `"text"`, labels do not: labels are not tokens. Levels of what is heard are made from its codes, for that is what the model
+hears: 9 of 10 frames of speech lie at most 14 dB under and 4 dB over the sound's own, with the same median (measured against kept PCM).
 
 Letters: N tokens, R rows of tokens, F frames, B bands.
 """
@@ -10,6 +10,7 @@ Letters: N tokens, R rows of tokens, F frames, B bands.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from . import lag
 GLYPHS = " ▁▂▃▄▅▆▇█"  # -60 dB re full scale and less is blank, each next one 6 dB more
 ABSENT = "····"
 _CODES_DB = -28.0  # from the sum of a frame's squared magnitudes to dB re full scale, measured on speech
+_OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode categories
 _PERCEIVED = (Slot.TYPED, Slot.BACKGROUND)
 
 
@@ -136,8 +138,10 @@ def control_names(ids: ControlIds) -> dict[int, str]:
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal could obey, or that cannot be seen, as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    """The text with every character that a terminal or a page could obey (controls, line ends, reading directions) as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if category(c) not in _OBEYED else c.encode("unicode_escape").decode() for c in text)
 
 
 def codes_level(codes: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -22,9 +22,9 @@ MIN_QUIET = 3  # so many quiet ticks in a row become one line
 EVENT_WIDTH = 20  # two lanes and "turn assistant"
 SHOWN_TICKS = 50  # of a window of which no range was asked for: 10 s
 LEGEND = (
-    'Left of a name ┃ is a turn, ┊ a backchannel: of the others, of the view. Bars: level of 50 ms frames, 6 dB a step, · absent; • active. '
-    '"text" and <names> are tokens; (words) are labels by their start, never tokens. ▣ a picture pair: PTS of the first, and how much later '
-    "the second. +n: said n ticks late."
+    "Left of a name ┃ is a turn, ┊ a backchannel: of the others, of the view. Bars: levels of 50 ms frames, 6 dB a step; · absent; "
+    '• active. "text" and <names> are tokens; (words) are labels by their start, never tokens. ▣ a picture pair: PTS of the first, and how '
+    "much later the second. +n: said n ticks late."
 )  # fmt: skip
 
 
@@ -185,9 +185,7 @@ def _margins(events: Sequence[Mapping[str, Any]], view: str, first_tick: int, st
             continue  # listed again under that name
         if kind in ("turn", "backchannel", "gap", "overlap", "interruption") and first_tick <= start < stop_tick:
             names.setdefault(start, []).append(_name(event))
-    return {
-        tick: Margin(lanes="".join(lanes.get(tick, "  ")), names=tuple(names.get(tick, ()))) for tick in sorted({*lanes, *names})
-    }
+    return {tick: Margin(lanes="".join(lanes.get(tick, "  ")), names=tuple(names.get(tick, ()))) for tick in sorted({*lanes, *names})}
 
 
 def _name(event: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Where the input of a corpus went, counted from its ledger: kept, dropped and why, with places to look at.
 
-In: a committed corpus. Out: sums by unit, and by reason with the first examples. Reads the ledger file by file; memory holds one file's rows.
+In: a committed corpus. Out: sums by unit, and by reason with the first examples. Reads the ledger file by file; memory holds one file.
 """
 
 from collections import Counter

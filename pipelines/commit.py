@@ -15,11 +15,13 @@ from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Receipt, ShardSummary
 from ..schemas.spec import FeatureSpec
-from ..schemas.strict import canonical_json, sha256_hex
-from ..schemas.tables import LEDGER_SCHEMA, rows_digest
+from ..schemas.strict import sha256_hex
+from ..schemas.tables import LEDGER_SCHEMA, LedgerRow, rows_digest
 from . import cards
 from .gather import audio_totals, write_table
+from .plan import DUPLICATE_KEPT
 from .storage import Folder
+from .toolchain import digest_of
 
 DATASET = "dataset.json"
 FORMAT_VERSION = 1
@@ -60,21 +62,43 @@ def layout_digest(shards: Iterable[Mapping[str, Any]], rejected: Iterable[Mappin
     return sha256_hex("".join(line + "\n" for line in sorted(lines)))
 
 
-def write_rejected(out: Folder, receipts: Sequence[Receipt], number: int) -> dict[str, Any]:
-    """Writes the ledger of sessions that gave no window, `ledger/rejected-<n6>.parquet`; gives what dataset.json says of it."""
-    name = f"rejected-{number:06d}"
-    ledger = [row for receipt in sorted(receipts, key=lambda r: (r.order, r.source_digest)) for row in receipt.ledger]
-    rows = [row.model_dump() for row in ledger]
-    write_table(out, f"ledger/{name}.parquet", rows, LEDGER_SCHEMA)
-    decoded, dropped = audio_totals(ledger)
-    return {
+def totals(shards: Sequence[Mapping[str, Any]], rejected: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What dataset.json says of the whole: sums over its parts."""
+    counts = {
+        key: sum(shard[key] for shard in shards)
+        for key in ("num_windows", "num_sessions", "num_ticks", "num_tokens", "num_pairs", "size_bytes")
+    }
+    counts |= {key: sum(part[key] for part in [*shards, *rejected]) for key in ("audio_decoded", "audio_dropped", "ledger_rows")}
+    return counts | {"rejected_sessions": sum(part["num_sessions"] for part in rejected)}
+
+
+def num_dropped_whole(rows: Iterable[LedgerRow]) -> int:
+    """Sessions of which nothing is kept. A row that only repeats one that is kept is none."""
+    return len({row.session for row in rows if row.entry == "session" and row.reason != DUPLICATE_KEPT})
+
+
+def write_rejected(out: Folder, receipts: Sequence[Receipt], before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What dataset.json says of all ledgers of sessions that gave no window: those `before`, and the one of these receipts, now written.
+
+    A part with the same rows that was there before is this one: a runner may run its last step twice.
+    """
+    rows = [row for receipt in sorted(receipts, key=lambda r: (r.order, r.source_digest)) for row in receipt.ledger]
+    dumped = [row.model_dump() for row in rows]
+    digest = rows_digest(dumped)
+    if not rows or any(part["ledger_digest"] == digest for part in before):
+        return list(before)
+    name = f"rejected-{len(before):06d}"
+    write_table(out, f"ledger/{name}.parquet", dumped, LEDGER_SCHEMA)
+    decoded, dropped = audio_totals(rows)
+    part = {
         "name": name,
-        "ledger_digest": rows_digest(rows),
+        "ledger_digest": digest,
         "ledger_rows": len(rows),
-        "num_sessions": len({row.session for row in ledger}),
+        "num_sessions": num_dropped_whole(rows),
         "audio_decoded": decoded,
         "audio_dropped": dropped,
     }
+    return [*before, part]
 
 
 def commit(
@@ -89,13 +113,13 @@ def commit(
     splits: Mapping[str, float],
     shard_bytes: int,
 ) -> dict[str, Any]:
-    """Writes dataset.json over the shards that were there (`before`) and these; removes files of shards that are in neither; gives it."""
-    shards = list(before["shards"]) if before else []
-    shards += [summary.model_dump() for summary in summaries]
-    shards.sort(key=lambda shard: shard["name"])
-    refused = list(before["rejected"]) if before else []
-    if rejected:
-        refused.append(write_rejected(out, rejected, len(refused)))
+    """Writes dataset.json over the shards that were there (`before`) and these; removes files of shards that are in neither; gives it.
+
+    Doing it twice is doing it once: a shard that was there already is the same shard.
+    """
+    by_name = {shard["name"]: shard for shard in [*(before["shards"] if before else ()), *(summary.model_dump() for summary in summaries)]}
+    shards = [by_name[name] for name in sorted(by_name)]
+    refused = write_rejected(out, rejected, before["rejected"] if before else ())
     names = [shard["name"] for shard in shards]
     dataset = {
         "format": "microturn",
@@ -105,14 +129,9 @@ def commit(
             "layout": layout_digest(shards, refused),
             "spec": spec.digest(),
             "layout_spec": layout.digest(),
-            "toolchain": sha256_hex(canonical_json(["toolchain", dict(toolchain)])),
+            "toolchain": digest_of(toolchain),
         },
-        "totals": {
-            key: sum(shard[key] for shard in shards)
-            for key in ("num_windows", "num_sessions", "num_ticks", "num_tokens", "num_pairs", "size_bytes")
-        }
-        | {key: sum(part[key] for part in [*shards, *refused]) for key in ("audio_decoded", "audio_dropped", "ledger_rows")}
-        | {"rejected_sessions": sum(part["num_sessions"] for part in refused)},
+        "totals": totals(shards, refused),
         "splits": dict(splits),
         "shard_bytes": shard_bytes,
         "spec": spec.model_dump(mode="json"),
@@ -121,9 +140,9 @@ def commit(
         "shards": shards,
         "rejected": refused,
     }
+    _sweep(out, names, [part["name"] for part in refused])  # before the commit: a killed build's leavings would outlive it otherwise
     cards.write(out, dataset)
     out.write(DATASET, (json.dumps(dataset, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
-    _sweep(out, names, [part["name"] for part in refused])
     return dataset
 
 
@@ -135,3 +154,4 @@ def _sweep(out: Folder, shards: Sequence[str], rejected: Sequence[str]) -> None:
         for name in out.names(folder):
             if name not in listed:
                 out.delete(name)
+    out.delete_unfinished()

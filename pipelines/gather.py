@@ -99,7 +99,7 @@ def write_shard(task: ShardTask, out: Folder, staging: Folder, layout: LayoutSpe
         index_digest=rows_digest(index),
         ledger_digest=rows_digest(ledger_rows),
         num_windows=len(index),
-        num_sessions=len({row["session"] for row in index if row["first_tick"] == 0}),
+        num_sessions=sum(segment.start == 0 for segment in task.segments),
         num_ticks=sum(row["num_ticks"] for row in index),
         num_tokens=sum(row["num_tokens"] for row in index),
         num_pairs=sum(row["num_pairs"] for row in index),

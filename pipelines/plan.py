@@ -25,6 +25,7 @@ from . import storage
 
 MAX_ERRORS_SHOWN = 20
 NOT_THERE = -1  # size_bytes of a file that the plan did not find
+DUPLICATE_KEPT = "duplicate_identical"  # the ledger's reason for a row that repeats another, which is kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +146,7 @@ def _pseudonymous(session: Session, salt: str) -> Session:
 
 
 def _duplicates(item: WorkItem, dropped: int, same: bool) -> Receipt:
-    reason, tail = ("duplicate_identical", "one of them is kept") if same else ("duplicate_id", "their contents differ, none is kept")
+    reason, tail = (DUPLICATE_KEPT, "one of them is kept") if same else ("duplicate_id", "their contents differ, none is kept")
     row = LedgerRow(
         session=item.key,
         session_id=item.session.id,

@@ -116,6 +116,11 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
 
+    def delete_unfinished(self) -> None:
+        """Removes what writers left that died. Call it when no writer of this folder is at work; a store keeps no such files."""
+        for path in self.local.glob(".*.tmp") if self.local else ():
+            path.unlink(missing_ok=True)
+
 
 def locate(root: str, path: str) -> str:
     """The path or URI of a file that a manifest under `root` names: absolute paths and URIs stand, the rest starts at `root`."""

@@ -9,10 +9,12 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ..schemas import keys, record
 from ..schemas.errors import CorpusError, MicroturnError
+from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.strict import sha256_hex
 from ..schemas.tables import LedgerRow, open_sums, rows_digest
@@ -21,12 +23,13 @@ from ..transforms.tokenizer import load as load_tokenizer
 from ..transforms.view_window import tokens_again
 from . import tar
 from .child import MediaProcess
-from .commit import content_digest, layout_digest
+from .commit import content_digest, layout_digest, num_dropped_whole, totals
 from .corpus import Corpus, grouped
 from .describe import DESCRIBED, describe
 from .gather import audio_totals, read_receipt
 from .lay import lay_out
 from .storage import Folder
+from .toolchain import digest_of
 
 Tell = Callable[[int, int], None]  # bytes verified, bytes in all
 FOLDERS = ("shards", "index", "ledger")
@@ -48,26 +51,29 @@ def verify(corpus: Corpus, tokenizer_path: str = "", tell: Tell = lambda done, t
     found = Findings()
     words = load_tokenizer(corpus.layout, tokenizer_path or None)
     total = sum(shard["size_bytes"] for shard in corpus.shards)
-    last: dict[tuple[str, str], record.Record] = {}
-    ledger: list[LedgerRow] = []
+    last: record.Record | None = None
     for shard in corpus.shards:
         try:
-            _shard(corpus, shard, words, last, found)
-            ledger += _ledger(corpus, shard, found)
-        except (OSError, tarfile.TarError, CorpusError, ValueError, KeyError) as error:
+            last = _shard(corpus, shard, words, last, found)
+        except Exception as error:  # whatever damage makes a library raise is a finding
+            last = None
             found.faults.append(f"shard {shard['name']}: {type(error).__name__}: {error}")
         found.num_shards += 1
         found.num_bytes += shard["size_bytes"]
         tell(found.num_bytes, total)
-    for part in corpus.dataset["rejected"]:
-        ledger += _ledger(corpus, part, found)
-    found.num_ledger_rows = len(ledger)
-    found.faults += [f"ledger: {fault}" for fault in open_sums(ledger)]
-    _claims(corpus, ledger, found)
+    if last is not None:
+        found.faults += _open_end(last, corpus.layout)
+    for part in [*corpus.shards, *corpus.dataset["rejected"]]:
+        try:
+            _ledger(corpus, part, found)
+        except Exception as error:
+            found.faults.append(f"ledger/{part['name']}.parquet: {type(error).__name__}: {error}")
+    _claims(corpus, found)
     return found
 
 
-def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: dict, found: Findings) -> None:
+def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: record.Record | None, found: Findings) -> record.Record | None:
+    """Verifies a shard; `last` is the window before its first, the answer its own last, None where that is damaged."""
     name, folder = shard["name"], corpus.folder
     with folder.open(f"shards/{name}.tar") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -79,20 +85,28 @@ def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: dict, 
     offsets = [row["offset"] for row in index] + ([index[-1]["offset"] + index[-1]["size"]] if index else [0])
     if folder.read(f"shards/{name}.tar.idx") != struct.pack(f"<{len(offsets)}Q", *offsets):
         found.faults.append(f"shards/{name}.tar.idx: not the offsets of the index")
+    sessions = [last.meta["session"] if last else ""] + [row["session"] for row in index]
     with folder.open(f"shards/{name}.tar") as file:
         windows = grouped(tar.members(file))
         for row, (key, members) in zip(index, windows, strict=True):
             found.num_windows += 1
-            _window(corpus, row, key, members, words, last, found.faults)
+            where = f"{row['shard']}.tar:{key}"
+            try:
+                last = _window(corpus, row, key, members, words, last, found.faults, where)
+            except Exception as error:
+                last = None
+                found.faults.append(str(error) if isinstance(error, CorpusError) else f"{where}: {type(error).__name__}: {error}")
     for count, value in (
+        ("size_bytes", folder.size(f"shards/{name}.tar")),
         ("num_windows", len(index)),
         ("num_ticks", sum(row["num_ticks"] for row in index)),
         ("num_tokens", sum(row["num_tokens"] for row in index)),
         ("num_pairs", sum(row["num_pairs"] for row in index)),
-        ("num_sessions", len({row["session"] for row in index if row["first_tick"] == 0})),
+        ("num_sessions", sum(a != b for a, b in pairwise(sessions))),  # a session belongs to the shard in which it begins
     ):
         if shard[count] != value:
-            found.faults.append(f"shard {name}: {count} {shard[count]}, its index gives {value}")
+            found.faults.append(f"shard {name}: {count} {shard[count]}, recomputed {value}")
+    return last
 
 
 def _window(
@@ -101,43 +115,60 @@ def _window(
     key: str,
     members: dict[str, tuple[int, bytes]],
     words: Tokenizer,
-    last: dict,
-    faults: list,
-) -> None:
-    where = f"{row['shard']}.tar:{key}"
-    if key != row["key"]:
-        faults.append(f"{where}: the index has {row['key']} here")
-        return
+    last: record.Record | None,
+    faults: list[str],
+    where: str,
+) -> record.Record:
     at = [
         {"name": name, "offset": offset, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, (offset, data) in members.items()
     ]
+    if key != row["key"]:
+        faults.append(f"{where}: the index has {row['key']} here")
     if at != row["members"]:
         names = [a["name"] for a, b in zip(at, row["members"], strict=False) if a != b] or ["their number"]
         faults.append(f"{where}: members differ from the index: {', '.join(names)}")
     digest = record.window_digest({member["name"]: member["sha256"] for member in at})
     if digest != row["digest"]:
         faults.append(f"{where}: digest {digest}, the index says {row['digest']}")
-    try:
-        window = record.decode({name: data for name, (_, data) in members.items()}, where=where)
-    except CorpusError as error:
-        faults.append(str(error))
-        return
+    window = record.decode({name: data for name, (_, data) in members.items()}, where=where)
     counted = describe(num_tokens=len(window.tokens), **{name: getattr(window, name) for name in DESCRIBED})
     faults += [f"{where}: {name} is {value!r}, the index says {row[name]!r}" for name, value in counted.items() if value != row[name]]
+    faults += [f"{where}: {fault}" for fault in _own_faults(window, key, corpus)]
     again = tokens_again(window, corpus.layout, words)
     for name in record.TOKEN_MEMBERS:
         if getattr(again, name).tobytes() != getattr(window, name).tobytes():
             faults.append(f"{where}: {name}.npy is not what its words, events and activity give")
     if again.carry.to_json() != window.meta["carry_out"]:
         faults.append(f"{where}: carry_out is not what its words leave over")
-    session, view, first_tick = keys.parse_window_key(key)
-    before = last.get((session, view))
-    if (before is None) != (first_tick == 0):
-        faults.append(f"{where}: {'no window before it' if before is None else 'a second first window'}")
-    elif before is not None:
-        faults += [f"{where}: {fault}" for fault in _broken_joint(before, window)]
-    last[session, view] = window
+    if last is not None and (last.meta["session"], last.meta["view"]) == (window.meta["session"], window.meta["view"]):
+        faults += [f"{where}: {fault}" for fault in _broken_joint(last, window)]
+    else:
+        faults += _open_end(last, corpus.layout) if last is not None else []
+        if window.meta["first_tick"]:
+            faults.append(f"{where}: no window before it")
+    return window
+
+
+def _own_faults(window: record.Record, key: str, corpus: Corpus) -> Iterator[str]:
+    """What a window says of itself and is not so."""
+    meta = window.meta
+    if keys.window_key(meta["session"], meta["view"], meta["first_tick"]) != key:
+        yield f"its meta is that of {meta['session']}-{meta['view']}, tick {meta['first_tick']}"
+    if meta["num_ticks"] != window.num_ticks:
+        yield f"num_ticks {meta['num_ticks']}, its arrays have {window.num_ticks}"
+    if meta["digests"]["spec"] != corpus.spec.digest() or meta["layout"] != corpus.layout.digest():
+        yield "made by another spec or layout than dataset.json has"
+
+
+def _open_end(window: record.Record, layout: LayoutSpec) -> Iterator[str]:
+    """What is wrong with a window that is the last of its view."""
+    meta = window.meta
+    where, stop = keys.window_key(meta["session"], meta["view"], meta["first_tick"]), meta["first_tick"] + meta["num_ticks"]
+    if not 0 <= stop - meta["session_ticks"] <= layout.max_tail_ticks:
+        yield f"{where}: the view ends at tick {stop}, its session at {meta['session_ticks']}"
+    if any(meta["carry_out"].values()) and stop - meta["session_ticks"] < layout.max_tail_ticks:
+        yield f"{where}: the view ends with text left over"
 
 
 def _broken_joint(a: record.Record, b: record.Record) -> Iterator[str]:
@@ -152,20 +183,30 @@ def _broken_joint(a: record.Record, b: record.Record) -> Iterator[str]:
         yield "own activity at the joint differs"
 
 
-def _ledger(corpus: Corpus, part: dict[str, Any], found: Findings) -> list[LedgerRow]:
-    rows = corpus.ledger(part["name"])
-    if rows_digest(rows) != part["ledger_digest"] or len(rows) != part["ledger_rows"]:
+def _ledger(corpus: Corpus, part: dict[str, Any], found: Findings) -> None:
+    """Verifies the ledger of a shard, or of sessions that were dropped whole. A session's rows lie in one file."""
+    table = corpus.ledger(part["name"])
+    if rows_digest(table) != part["ledger_digest"]:
         found.faults.append(f"ledger/{part['name']}.parquet: its rows are not those that dataset.json was written over")
-    return [LedgerRow(**row) for row in rows]
+    rows = [LedgerRow(**row) for row in table]
+    found.faults += [f"ledger/{part['name']}.parquet: {fault}" for fault in open_sums(rows)]
+    found.num_ledger_rows += len(rows)
+    decoded, dropped = audio_totals(rows)
+    claims = {"ledger_rows": len(rows), "audio_decoded": decoded, "audio_dropped": dropped}
+    if "sha256" not in part:
+        claims["num_sessions"] = num_dropped_whole(rows)
+    for name, value in claims.items():
+        if part[name] != value:
+            found.faults.append(f"ledger/{part['name']}.parquet: {name} {part[name]}, recomputed {value}")
 
 
-def _claims(corpus: Corpus, ledger: list[LedgerRow], found: Findings) -> None:
-    """dataset.json against the whole."""
+def _claims(corpus: Corpus, found: Findings) -> None:
+    """dataset.json against its own parts, which have been verified one by one, and against the folders."""
     dataset, faults = corpus.dataset, found.faults
-    decoded, dropped = audio_totals(ledger)
     for name, value in (
         ("spec", corpus.spec.digest()),
         ("layout_spec", corpus.layout.digest()),
+        ("toolchain", digest_of(dataset["toolchain"])),
         ("layout", layout_digest(corpus.shards, dataset["rejected"])),
     ):
         if dataset["digests"][name] != value:
@@ -174,13 +215,11 @@ def _claims(corpus: Corpus, ledger: list[LedgerRow], found: Findings) -> None:
         content = content_digest(corpus.folder, [shard["name"] for shard in corpus.shards])
         if dataset["digests"]["content"] != content:
             faults.append(f"dataset.json: content digest {dataset['digests']['content']}, recomputed {content}")
-    except (OSError, CorpusError) as error:
-        faults.append(str(error))
-    totals = {key: sum(shard[key] for shard in corpus.shards) for key in dataset["totals"] if corpus.shards and key in corpus.shards[0]}
-    totals |= {"audio_decoded": decoded, "audio_dropped": dropped, "ledger_rows": len(ledger)}
-    for name, value in totals.items():
-        if dataset["totals"][name] != value:
-            faults.append(f"dataset.json: {name} {dataset['totals'][name]}, recomputed {value}")
+    except Exception as error:
+        faults.append(f"index: {type(error).__name__}: {error}")
+    for name, value in totals(corpus.shards, dataset["rejected"]).items():
+        if dataset["totals"].get(name) != value:
+            faults.append(f"dataset.json: {name} {dataset['totals'].get(name)}, its parts give {value}")
     listed = {f"shards/{s['name']}.tar{end}" for s in corpus.shards for end in ("", ".idx")}
     listed |= {f"index/{s['name']}.parquet" for s in corpus.shards}
     listed |= {f"ledger/{s['name']}.parquet" for s in [*corpus.shards, *dataset["rejected"]]}

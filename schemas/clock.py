@@ -9,6 +9,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Rational
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 800
@@ -19,8 +20,8 @@ WINDOW_TICKS = 300
 
 def to_samples(seconds: Fraction | Decimal | int | str, rate_hz: int = SAMPLE_RATE_HZ) -> int:
     """Samples of an exact time in seconds, rounded once, half to even. A float is refused: it has been rounded already."""
-    if isinstance(seconds, float):
-        raise TypeError(f"seconds must be exact (Fraction, Decimal, int or str), got the float {seconds!r}")
+    if not isinstance(seconds, (Rational, Decimal, str)):  # numpy's float32 is no `float`, and newer Fractions would take it
+        raise TypeError(f"seconds must be exact (Fraction, Decimal, int or str), got {type(seconds).__name__} {seconds!r}")
     return round(Fraction(seconds) * rate_hz)
 
 
@@ -35,7 +36,7 @@ def num_frames(num_samples: int) -> int:
 
 
 def clock_text(sample: int) -> str:
-    """`h:mm:ss.mmm` of a session sample, for people. Rounds down to the millisecond."""
+    """`h:mm:ss.mmm` of a session sample, for people; what is less than a millisecond is left out."""
     sign, ms = ("-", -sample) if sample < 0 else ("", sample)
     ms = ms * 1000 // SAMPLE_RATE_HZ
     return f"{sign}{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"

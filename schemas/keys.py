@@ -20,6 +20,7 @@ def session_key(session_id: str) -> str:
 
 def window_key(session: str, view: str, first_tick: int) -> str:
     """`<session>-<view>-<tick7>`. Source: FORMAT.md section 3."""
+    assert 0 <= first_tick < 10**7, f"tick {first_tick} has no place in a key: the spec's limit on a session lies far below"
     return f"{session}-{view}-{first_tick:07d}"
 
 
@@ -42,7 +43,7 @@ def split_of(session_id: str, group: str, ratios: dict[str, float]) -> str:
         edge += ratios[name] / total
         if point < edge:
             return name
-    return max(ratios)
+    return max(ratios)  # the shares, summed as floats, may end an ulp below 1
 
 
 def session_order(session_id: str) -> str:

@@ -79,11 +79,11 @@ class LayoutSpec(Strict):
     tokenizer_sha256: str = ""
     ids: ControlIds = BYTES_IDS
     word_prefix: str = " "
-    say_quota: int = Field(8, ge=1)
+    say_quota: int = Field(8, ge=2)  # a control pair is never split
     typed_quota: int = Field(8, ge=1)
     background_quota: int = Field(16, ge=1)
     text_lead_ticks: int = Field(0, ge=0)
-    speak_hangover_ticks: int = Field(1, ge=0)
+    speak_hangover_ticks: int = Field(1, ge=0, le=1)  # a window knows one tick before it
     max_tail_ticks: int = Field(300, ge=0)
     quiet_weight: float = 0.2
     quiet_ticks: int = 10

@@ -1,15 +1,17 @@
 """What the user gives us: one session a row. FORMAT.md section 1. Unknown keys are refused, near misses named."""
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .keys import PARTICIPANT_ID
 from .layout import NUM_SLOTS
 from .strict import Strict
 
 ParticipantId = Annotated[str, Field(pattern=PARTICIPANT_ID)]
+ParticipantIdOrNone = Annotated[str, Field(pattern=f"{PARTICIPANT_ID}|^$")]
+MAX_DECIMALS = 40  # the shortest text of a float of a picosecond has 29; a power of ten without bound would never be computed
 
 
 def _exact(value: Any) -> Any:
@@ -17,8 +19,15 @@ def _exact(value: Any) -> Any:
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-Seconds = Annotated[Decimal, BeforeValidator(_exact), Field(allow_inf_nan=False, ge=-86_400 * 366, le=86_400 * 366)]
-Gain = Annotated[Decimal, BeforeValidator(_exact), Field(allow_inf_nan=False, gt=0, le=1000)]
+def _shortest(value: Decimal) -> Decimal:
+    """1, 1.0 and 1.00 are one number: JSON, a column of floats and one of decimals give one digest."""
+    whole = Decimal(int(value))
+    return whole if whole == value else value.normalize(Context(prec=MAX_DECIMALS + 8))
+
+
+_EXACT = (BeforeValidator(_exact), Field(allow_inf_nan=False, decimal_places=MAX_DECIMALS), AfterValidator(_shortest))
+Seconds = Annotated[Decimal, *_EXACT, Field(ge=-86_400 * 366, le=86_400 * 366)]
+Gain = Annotated[Decimal, *_EXACT, Field(gt=0, le=1000)]
 
 
 class Stream(Strict):
@@ -65,7 +74,7 @@ class Transcript(Strict):
     """
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
-    participant: ParticipantId | Literal[""] = ""
+    participant: ParticipantIdOrNone = ""
     clock: Literal["stream", "file", "session"] = "stream"
     stream: str = ""
     speakers: dict[str, ParticipantId] = {}
@@ -85,9 +94,9 @@ class Event(Strict):
 
     kind: Literal["typed", "background", "delegate", "cancel"]
     at: Seconds
-    participant: ParticipantId | Literal[""] = ""
+    participant: ParticipantIdOrNone = ""
     slot: Annotated[int, Field(ge=0, lt=NUM_SLOTS)] = 0
-    text: str = ""
+    text: Annotated[str, Field(max_length=10_000)] = ""
     complete: bool = False
 
 
@@ -138,9 +147,10 @@ class Session(Strict):
         return tuple(sorted(given, key=lambda p: p.id))
 
 
-def _without_nulls(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _without_nulls(value) for key, value in data.items() if value is not None}
-    if isinstance(data, (list, tuple)):
-        return [_without_nulls(value) for value in data]
+def _without_nulls(data: Any, levels: int = 4) -> Any:
+    """A row goes four levels deep (row, transcripts, transcript, speakers); what a hostile one nests below is refused as it is."""
+    if levels and isinstance(data, dict):
+        return {key: _without_nulls(value, levels - 1) for key, value in data.items() if value is not None}
+    if levels and isinstance(data, (list, tuple)):
+        return [_without_nulls(value, levels - 1) for value in data]
     return data

@@ -7,6 +7,8 @@ Letters: H heard streams, T ticks, F frames of a tick (4), B bands (80), P pictu
 
 import io
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 
 from .clock import TICK_FRAMES, TICK_SAMPLES
 from .errors import CorpusError
+from .spec import NUM_BANDS, PATCH_PX
 from .strict import canonical_json, sha256_hex
 
 
@@ -29,12 +32,12 @@ class Member:
 # What featurising makes from the media: heavy, copied as byte ranges from part to shard.
 MEDIA_MEMBERS = {
     "activity": Member(dtype="uint8", axes=("H+1", "T")),
-    "heard_dmel": Member(dtype="uint8", axes=("H", "T", TICK_FRAMES, 80)),
+    "heard_dmel": Member(dtype="uint8", axes=("H", "T", TICK_FRAMES, NUM_BANDS)),
     "heard_pcm": Member(dtype="int16", axes=("H", "K", TICK_SAMPLES)),
     "heard_valid": Member(dtype="uint16", axes=("H", "T")),
     "own_pcm": Member(dtype="int16", axes=("T+1", TICK_SAMPLES)),
     "own_valid": Member(dtype="uint16", axes=("T+1",)),
-    "patches": Member(dtype="uint8", axes=("P", "rows", "cols", 2, 40, 40, 3)),
+    "patches": Member(dtype="uint8", axes=("P", "rows", "cols", 2, PATCH_PX, PATCH_PX, 3)),
     "picture_pts": Member(dtype="int64", axes=("P", 2)),
     "picture_tick": Member(dtype="uint16", axes=("P",)),
 }
@@ -46,6 +49,13 @@ TOKEN_MEMBERS = {
 }
 LABEL_MEMBERS = ("events", "meta", "words")
 ARRAY_MEMBERS = MEDIA_MEMBERS | TOKEN_MEMBERS
+
+_DTYPES = {dtype.str: dtype for dtype in (np.dtype(member.dtype).newbyteorder("<") for member in ARRAY_MEMBERS.values())}
+_SHAPE = rb"(?P<shape>|[0-9]{1,15},|[0-9]{1,15}(?:, [0-9]{1,15}){1,31})"
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<size>..){'descr': '(?P<dtype>[^']{1,16})', 'fortran_order': False, 'shape': \(" + _SHAPE + rb"\), } *\n",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,11 +96,24 @@ def encode_array(array: np.ndarray) -> bytes:
 
 
 def decode_array(data: bytes, *, where: str) -> np.ndarray:
-    """The array of an `.npy` file, read-only. Raises CorpusError naming `where` when it is not one, or holds objects."""
+    """The array that `encode_array` wrote, read-only, not copied. Raises CorpusError naming `where` for any other bytes.
+
+    The header must be as numpy writes it, of a dtype that a record has: nothing is evaluated, unpickled, or allocated by what it claims.
+    """
+    header = _HEADER.match(data)
+    if not header or header.end() != 10 + int.from_bytes(header["size"], "little"):
+        raise CorpusError(f"{where}: not an .npy array, or not with the plain header of version 1.0")
+    dtype = _DTYPES.get(header["dtype"].decode("latin-1"))
+    if dtype is None:
+        raise CorpusError(f"{where}: dtype {header['dtype'].decode('latin-1')!r}, a record has only {', '.join(sorted(_DTYPES))}")
+    shape = tuple(int(length) for length in header["shape"].split(b",") if length)
+    count, size = math.prod(shape), len(data) - header.end()
+    if count * dtype.itemsize != size:
+        raise CorpusError(f"{where}: {dtype} {list(shape)} is {count * dtype.itemsize} bytes, found {size}")
     try:
-        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False, max_header_size=4096)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        raise CorpusError(f"{where}: not an .npy array ({error})") from None
+        array = np.frombuffer(data, dtype, count, header.end()).reshape(shape)
+    except ValueError as error:  # nothing, but of lengths beyond what an array may have
+        raise CorpusError(f"{where}: {dtype} {list(shape)}: {error}") from None
     array.setflags(write=False)
     return array
 
@@ -104,7 +127,7 @@ def decode_json(data: bytes, *, where: str) -> Any:
     """The JSON value. Raises CorpusError naming `where`."""
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not JSON ({error})") from None
 
 
@@ -130,8 +153,9 @@ def decode_media(members: Mapping[str, bytes], pictures: Mapping[str, Any], *, w
     if pictures["codec"] == "png":
         from .tall_png import from_png
 
-        shape = (len(arrays["picture_tick"]), pictures["rows"], pictures["cols"])
-        arrays["patches"] = from_png(members["patches.png"], shape, where=f"{where}.patches.png")
+        grid = (len(arrays["picture_tick"]), pictures["rows"], pictures["cols"])
+        arrays["patches"] = from_png(members["patches.png"], grid, where=f"{where}.patches.png")
+        arrays["patches"].setflags(write=False)
     return arrays
 
 
@@ -146,7 +170,7 @@ def window_digest(member_sha256: dict[str, str]) -> str:
     return sha256_hex("".join(f"{name} {digest}\n" for name, digest in sorted(member_sha256.items())))
 
 
-def decode(members: dict[str, bytes], *, where: str) -> Record:
+def decode(members: Mapping[str, bytes], *, where: str) -> Record:
     """The record of a window's members, every dtype and shape checked. Raises CorpusError naming `where` and the member."""
     codec = "png" if "patches.png" in members else "npy"
     expected = set(member_names(codec))
@@ -154,31 +178,49 @@ def decode(members: dict[str, bytes], *, where: str) -> Record:
         missing, extra = sorted(expected - set(members)), sorted(set(members) - expected)
         raise CorpusError(f"{where}: members missing: {missing or 'none'}, unknown: {extra or 'none'}")
     values: dict[str, Any] = {name: decode_json(members[f"{name}.json"], where=f"{where}.{name}.json") for name in LABEL_MEMBERS}
+    lengths = _lengths(values, codec, where)
     for name in TOKEN_MEMBERS:
         values[name] = decode_array(members[f"{name}.npy"], where=f"{where}.{name}.npy")
     values |= decode_media(members, values["meta"]["pictures"], where=where)
     record = Record(**values)
-    check(record, where=where)
+    _check(record, lengths, where)
     return record
 
 
-def check(record: Record, *, where: str) -> None:
-    """Nothing if every array has its dtype and the shared lengths agree; else raises CorpusError naming the member."""
-    lengths: dict[str, int] = {"T": record.heard_valid.shape[1] if record.heard_valid.ndim == 2 else -1}
-    lengths["T+1"] = lengths["T"] + 1
-    if record.heard_valid.ndim == 2:
-        lengths["H"], lengths["H+1"] = record.heard_valid.shape[0], record.heard_valid.shape[0] + 1
+def _lengths(labels: Mapping[str, Any], codec: str, where: str) -> dict[str, tuple[int, str]]:
+    """Axis → (its length, who says so), of all that `meta` says. Raises CorpusError where it does not, or a label is no list."""
+    for name in ("events", "words"):
+        if not isinstance(labels[name], list) or not all(isinstance(entry, dict) for entry in labels[name]):
+            raise CorpusError(f"{where}.{name}.json: not a list of mappings")
+    try:
+        meta = labels["meta"]
+        found = {"H": len(meta["heard"]), "T": meta["num_ticks"], "rows": meta["pictures"]["rows"], "cols": meta["pictures"]["cols"]}
+        same_codec = meta["pictures"]["codec"] == codec
+    except (KeyError, TypeError) as error:
+        raise CorpusError(f"{where}.meta.json: heard, num_ticks and pictures must be there ({type(error).__name__}: {error})") from None
+    if not same_codec or not all(type(length) is int and 0 <= length < 2**31 for length in found.values()):
+        raise CorpusError(f"{where}.meta.json: pictures as {meta['pictures']['codec']!r} of lengths {found}, the pictures lie as {codec}")
+    return {axis: (length, "meta") for axis, length in found.items()}
+
+
+def _check(record: Record, lengths: dict[str, tuple[int, str]], where: str) -> None:
+    """Nothing if every array has its dtype and its lengths; else raises CorpusError naming the member."""
     for name, member in ARRAY_MEMBERS.items():
         array = getattr(record, name)
         if array.dtype != np.dtype(member.dtype) or array.ndim != len(member.axes):
             axes = ", ".join(map(str, member.axes))
             raise CorpusError(f"{where}.{name}: {array.dtype} with {array.ndim} axes, expected {member.dtype} [{axes}]")
         for axis, length in zip(member.axes, array.shape, strict=True):
-            want = axis if isinstance(axis, int) else lengths.setdefault(axis, length)
+            if isinstance(axis, int):
+                want, who = axis, "the format"
+            elif axis.endswith("+1"):
+                want, who = lengths[axis[:-2]][0] + 1, lengths[axis[:-2]][1]
+            else:
+                want, who = lengths.setdefault(axis, (length, name))
             if length != want:
-                raise CorpusError(f"{where}.{name}: axis {axis} has length {length}, expected {want}")
-    if lengths["K"] not in (0, lengths["T"]):
-        raise CorpusError(f"{where}.heard_pcm: {lengths['K']} ticks, expected 0 or {lengths['T']}")
+                raise CorpusError(f"{where}.{name}: axis {axis} has length {length}, {who} says {want}")
+    if lengths["K"][0] not in (0, lengths["T"][0]):
+        raise CorpusError(f"{where}.heard_pcm: {lengths['K'][0]} ticks, expected none or all {lengths['T'][0]}")
 
 
 def same(a: Record, b: Record) -> bool:
@@ -188,6 +230,6 @@ def same(a: Record, b: Record) -> bool:
         if isinstance(x, np.ndarray):
             if x.dtype != y.dtype or x.shape != y.shape or x.tobytes() != y.tobytes():
                 return False
-        elif x != y:
+        elif canonical_json(x) != canonical_json(y):  # Python takes 1, 1.0 and True for equal
             return False
     return True

@@ -3,48 +3,51 @@
 Constants of the front ends: `tml-renderers` (native encoder) and `transformers.models.inkling`, checked against both by the tests.
 """
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from .clock import FRAME_SAMPLES, SAMPLE_RATE_HZ, WINDOW_TICKS
 from .strict import Strict
 
-
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 MAX_WINDOW_BYTES = 256 << 20
+NUM_BANDS = 80  # of the codes in a record
+PATCH_PX: Final = 40
 
 
 class DmelSpec(Strict):
     """One audio frame as 80 codes of 0–15. Source: tml-renderers' native encoder; transformers `feature_extraction_inkling.py`."""
 
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    hop_samples: int = FRAME_SAMPLES
-    fft_window_samples: int = 1600  # = n_fft; periodic Hann; causal: a frame sees its own 800 samples and the 800 before
-    num_bands: int = 80  # Slaney scale, Slaney area norm
-    max_hz: int = 8000
-    power_floor: float = 1e-10  # of re² + im², before the root
-    mel_floor: float = 1e-10  # before log10
+    sample_rate_hz: Positive = SAMPLE_RATE_HZ
+    hop_samples: Positive = FRAME_SAMPLES
+    fft_window_samples: Positive = 1600  # = n_fft; periodic Hann; causal: a frame sees its own 800 samples and the 800 before
+    num_bands: Positive = NUM_BANDS  # Slaney scale, Slaney area norm
+    max_hz: Positive = 8000
+    power_floor: float = Field(1e-10, gt=0)  # of re² + im², before the root
+    mel_floor: float = Field(1e-10, gt=0)  # before log10
     min_log10: float = -7.0
     max_log10: float = 2.0
-    num_codes: int = 16  # centres linspace(min, max, 16); nearest centre
+    num_codes: int = Field(16, ge=2, le=256)  # centres linspace(min, max, 16); nearest centre
 
 
 class OwnMelSpec(Strict):
     """The finer mel of own speech that the flow head learns, and its codes. Source: FORMAT.md section 5."""
 
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    hop_samples: int = 200  # four sub-frames to a frame
-    fft_window_samples: int = 800  # sub-frame i covers samples [200(i+1) - 800, 200(i+1))
-    num_fft: int = 1024
-    num_bands: int = 80
-    max_hz: int = 8000
-    power_floor: float = 1e-10
-    mel_floor: float = 1e-10
+    sample_rate_hz: Positive = SAMPLE_RATE_HZ
+    hop_samples: Positive = 200  # four sub-frames to a frame
+    fft_window_samples: Positive = 800  # sub-frame i covers samples [200(i+1) - 800, 200(i+1))
+    num_fft: Positive = 1024
+    num_bands: Positive = NUM_BANDS
+    max_hz: Positive = 8000
+    power_floor: float = Field(1e-10, gt=0)
+    mel_floor: float = Field(1e-10, gt=0)
     min_log10: float = -7.0
     max_log10: float = 2.0
     first_threshold: float = -6.7  # code = number of n in 0 … 14 with float32(mel16) > float32(first + step·n)
     threshold_step: float = 0.6
-    num_codes: int = 16
+    num_codes: int = Field(16, ge=2, le=256)
 
 
 class PictureSpec(Strict):
@@ -62,7 +65,7 @@ class PictureSpec(Strict):
     max_width_px: int = Field(320, ge=40, le=4096)
     max_height_px: int = Field(240, ge=40, le=4096)
     max_age_samples: int = Field(2 * SAMPLE_RATE_HZ, ge=1)
-    patch_px: int = 40
+    patch_px: Literal[40] = PATCH_PX
     tiling: Literal["plain", "inkling"] = "plain"
     codec: Literal["npy", "png"] = "npy"
 
@@ -95,26 +98,26 @@ class ActivitySpec(Strict):
 class EventSpec(Strict):
     """Thresholds of the events that are found (FORMAT.md section 3)."""
 
-    turn_pause_samples: int = 8_000  # pauses under 0.5 s belong to the turn
-    backchannel_max_samples: int = 16_000
-    backchannel_max_words: int = 3
-    interruption_stop_samples: int = 32_000  # the interrupted one stops within 2 s
-    interruption_min_overlap_samples: int = 4_000  # shorter is a quick hand-over: in real meetings nearly every one overlaps a little
+    turn_pause_samples: Count = 8_000  # pauses under 0.5 s belong to the turn
+    backchannel_max_samples: Count = 16_000
+    backchannel_max_words: Count = 3
+    interruption_stop_samples: Count = 32_000  # the interrupted one stops within 2 s
+    interruption_min_overlap_samples: Count = 4_000  # shorter is a quick hand-over: in real meetings nearly every one overlaps a little
 
 
 class LimitSpec(Strict):
     """Stated limits on hostile or broken input. What exceeds them is dropped: as a function of content, so they are in the spec."""
 
-    max_session_samples: int = 24 * 3600 * SAMPLE_RATE_HZ
-    max_start_samples: int = 3600 * SAMPLE_RATE_HZ  # a stream that starts later than this after its file's first sample is refused
-    max_gap_samples: int = 3600 * SAMPLE_RATE_HZ  # a longer jump forward in time ends the stream: the rest is dropped
-    max_pixels: int = 8192 * 4320
-    max_channels: int = 64
-    max_streams: int = 64
-    max_rate_hz: int = 768_000
-    max_words: int = 2_000_000
-    max_word_chars: int = 1_000
-    max_corrupt_packets: int = 1_000  # the rest of a stream with more is dropped
+    max_session_samples: int = Field(24 * 3600 * SAMPLE_RATE_HZ, ge=1, le=20 * 24 * 3600 * SAMPLE_RATE_HZ)  # keys have 7 digits of ticks
+    max_start_samples: Count = 3600 * SAMPLE_RATE_HZ  # a stream that starts later than this after its file's first sample is refused
+    max_gap_samples: Count = 3600 * SAMPLE_RATE_HZ  # a longer jump forward in time ends the stream: the rest is dropped
+    max_pixels: Positive = 8192 * 4320
+    max_channels: Positive = 64
+    max_streams: Positive = 64
+    max_rate_hz: Positive = 768_000
+    max_words: Positive = 2_000_000
+    max_word_chars: Positive = 1_000
+    max_corrupt_packets: Count = 1_000  # the rest of a stream with more is dropped
 
 
 class FeatureSpec(Strict):
@@ -133,7 +136,7 @@ class FeatureSpec(Strict):
     heard: Literal["sum", "each"] = "sum"
     views: Literal["all", "assistant"] = "all"
     resampler: Literal["soxr_hq"] = "soxr_hq"
-    span_break_samples: int = 640
+    span_break_samples: Count = 640
     keep_heard_pcm: bool = False
     dmel: DmelSpec = DmelSpec()
     pictures: PictureSpec = PictureSpec()
@@ -148,6 +151,13 @@ class FeatureSpec(Strict):
                 f"a window could hold {size} bytes of patches, the limit is {MAX_WINDOW_BYTES}: "
                 "fewer window_ticks, more pictures.every_ticks or smaller pictures are needed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _record_holds_it(self) -> "FeatureSpec":
+        for name, fixed in (("sample_rate_hz", SAMPLE_RATE_HZ), ("hop_samples", FRAME_SAMPLES), ("num_bands", NUM_BANDS)):
+            if (found := getattr(self.dmel, name)) != fixed:
+                raise ValueError(f"dmel.{name} is {fixed} in every record, found {found}")
         return self
 
     def max_window_bytes(self) -> int:

@@ -3,7 +3,8 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,7 +25,14 @@ def sha256_hex(data: bytes | str) -> str:
 class Strict(BaseModel):
     """A frozen value that refuses unknown keys. Variants are made with `model_copy(update=…)` or a new call, never by mutation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, allow_inf_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The variant with these fields, whose values are not checked again. Raises TypeError for a name that is no field of it."""
+        strangers = sorted(set(update or {}) - set(type(self).model_fields))  # pydantic's own would carry them along unseen
+        if strangers:
+            raise TypeError(f"{type(self).__name__} has no field {strangers[0]!r}")
+        return super().model_copy(update=update, deep=deep)
 
     def digest(self) -> str:
         """sha256 over the type's name and every field: equal fields of two kinds are not equal values."""
@@ -40,15 +48,25 @@ class Strict(BaseModel):
 
 
 def _explain(cls: type[BaseModel], error: ValidationError) -> str:
+    items = error.errors(include_url=False)
     lines = []
-    for item in error.errors(include_url=False):
+    for item in items:
         place = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown key {place!r}")
-        else:
-            found = repr(item["input"])
-            lines.append(f"{place or cls.__name__}: {item['msg']}, found {found if len(found) <= 80 else found[:77] + '...'}")
+        elif item["type"] == "value_error":  # a sentence of our own, which says what was found
+            lines.append(f"{place}{': ' if place else ''}{item['ctx']['error']}")
+        elif not any(_is_inside(other["loc"], item["loc"]) for other in items):  # else it follows from what is wrong inside
+            lines.append(f"{place or cls.__name__}: {item['msg']}, found {_SHORT.repr(item['input'])}")
     return "; ".join(lines)
+
+
+_SHORT = reprlib.Repr()  # of any input in a bounded time: a row may be nested deeper than repr can go
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 4, 4, 60, 40, 60
+
+
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
 
 
 def _near_miss(cls: type[BaseModel], error: ValidationError) -> str:
@@ -63,7 +81,7 @@ def _near_miss(cls: type[BaseModel], error: ValidationError) -> str:
     return " ".join(hints)
 
 
-def _fields_at(cls: type[BaseModel], path: list) -> set[str]:
+def _fields_at(cls: type[BaseModel], path: Sequence[int | str]) -> set[str]:
     """Field names of the model that the path leads to; follows lists, optionals and unions by their model members."""
     models = [cls]
     for part in path:

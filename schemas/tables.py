@@ -101,22 +101,26 @@ def rows_digest(rows: Iterable[dict[str, Any]]) -> str:
 
 def open_sums(rows: Iterable[LedgerRow]) -> list[str]:
     """A sentence for each stream of these rows whose sums do not close; none when the ledger closes."""
-    totals: dict[tuple[str, str], LedgerRow] = {}
-    dropped: dict[tuple[str, str], int] = {}
-    inserted: dict[tuple[str, str], int] = {}
+    totals: dict[_Place, LedgerRow] = {}
+    dropped: dict[_Place, int] = {}
+    inserted: dict[_Place, int] = {}
+    faults = []
     for row in rows:
-        place = (row.session, row.stream)
+        place = (row.session, row.stream, row.file, row.unit)  # a stream may bear the name of a transcript's account
         if row.entry == "stream":
+            if place in totals:
+                faults.append(f"session {row.session}, stream {row.stream}: two totals")
             totals[place] = row
         elif row.entry == "dropped":
             dropped[place] = dropped.get(place, 0) + row.dropped
         elif row.entry == "inserted":
             inserted[place] = inserted.get(place, 0) + row.inserted
-    faults = []
     for place in sorted(totals.keys() | dropped.keys() | inserted.keys()):
         total, name = totals.get(place), f"session {place[0]}, stream {place[1]}"
         if total is None:
             faults.append(f"{name}: rows without a total")
+        elif min(total.declared, total.decoded, total.kept, total.dropped, total.inserted) < 0:
+            faults.append(f"{name}: a count below 0")
         elif total.decoded != total.kept + total.dropped:
             faults.append(f"{name}: decoded {total.decoded} != kept {total.kept} + dropped {total.dropped}")
         elif total.dropped != dropped.get(place, 0):
@@ -124,3 +128,6 @@ def open_sums(rows: Iterable[LedgerRow]) -> list[str]:
         elif total.inserted != inserted.get(place, 0):
             faults.append(f"{name}: inserted {total.inserted}, but its rows say {inserted.get(place, 0)}")
     return faults
+
+
+_Place = tuple[str, str, str, str]

@@ -1,8 +1,8 @@
 """The lossless PNG of a window's picture pairs: a pair side by side, pairs one below the other, so that a person can look at it.
 
 In: pairs uint8 [P, rows, cols, 2, 40, 40, 3], at most 256 MiB of them. Out: one RGB PNG, P·rows·40 pixels high, 2·cols·40 wide. Equal pairs
-give equal bytes; another Pillow, or its zlib, may compress the same pixels to other bytes. No pairs give one black pixel, since a PNG cannot
-be empty. Letters: P picture pairs.
+give equal bytes; another Pillow, or its zlib, may compress the same pixels to other bytes. No pairs give one black pixel, since a PNG
+cannot be empty. Letters: P picture pairs.
 """
 
 import math
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorpusError, InputError
+from .spec import MAX_WINDOW_BYTES, PATCH_PX
 
-PATCH_PX = 40
 PAIR_AXES = (2, PATCH_PX, PATCH_PX, 3)
-MAX_PAIRS_BYTES = 256 << 20  # of a window's pairs, decoded: FORMAT.md section 2 refuses a spec with more
 PNG_LEVEL = 3  # half the time of the usual 6, and the same size within 1% on film (measured)
 
 
@@ -26,7 +25,7 @@ def to_png(pairs: NDArray[np.uint8]) -> bytes:
 
     if pairs.dtype != np.uint8 or pairs.ndim != 7 or pairs.shape[3:] != PAIR_AXES:
         raise InputError(f"pairs are uint8 [P, rows, cols, 2, 40, 40, 3], found {pairs.dtype} {list(pairs.shape)}")
-    if pairs.size > MAX_PAIRS_BYTES:
+    if pairs.size > MAX_WINDOW_BYTES:
         raise InputError(f"{list(pairs.shape)} pairs are more than 256 MiB", hint="keep fewer or smaller pictures in a window")
     height_px, width_px = _size_px(pairs.shape[:3])
     tall = np.zeros((height_px, width_px, 3), np.uint8)
@@ -45,7 +44,7 @@ def from_png(data: bytes, grid: tuple[int, int, int], *, where: str) -> NDArray[
     """
     from PIL.PngImagePlugin import PngImageFile  # and not Image.open, which guesses formats and warns of, or refuses, many pixels
 
-    if min(grid) < 0 or math.prod((*grid, *PAIR_AXES)) > MAX_PAIRS_BYTES:
+    if min(grid) < 0 or math.prod((*grid, *PAIR_AXES)) > MAX_WINDOW_BYTES:
         raise CorpusError(f"{where}: {grid[0]} pairs of {grid[1]}×{grid[2]} patches are no window's pictures")
     height_px, width_px = _size_px(grid)
     try:

@@ -5,15 +5,18 @@ on. Times are exact fractions of seconds on the recording's own clock; a stream 
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from numpy.typing import NDArray
 
 CHIRP_SECONDS = Fraction(6, 100)
+_FORMATS = {"wavpack": "s16p", "tta": "s16"}  # their encoders would take 8 bits
 VIDEO_TICKS = 90_000  # per second: every frame rate in use is exact
 
 
@@ -47,11 +50,11 @@ def sound_file(
     bit_rate: int = 96_000,
 ) -> bytes:
     """A file with one audio stream. `samples_CS` float32 [channels, n] or [n]."""
-    out = BytesIO()
-    with av.open(out, "w", format=container, options=options or {}) as file:
-        for packet in _audio_packets(file, codec, np.atleast_2d(samples_CS), rate_hz, start, bit_rate):
-            file.mux(packet)
-    return out.getvalue()
+
+    def packets(file: OutputContainer) -> list[av.Packet]:
+        return _audio_packets(file, codec, np.atleast_2d(samples_CS), rate_hz, start, bit_rate)
+
+    return _written(container, options or {}, packets)
 
 
 def film_file(
@@ -75,8 +78,8 @@ def film_file(
         rotation, is_mirrored: display matrix: degrees counter-clockwise, then a flip from left to right.
         tags: (colour matrix, range) as libav numbers them: the pictures are encoded so and say so.
     """
-    out = BytesIO()
-    with av.open(out, "w", format=container, options=options or {}) as file:
+
+    def packets(file: OutputContainer) -> list[av.Packet]:
         video = file.add_stream(codec, rate=25, options={"crf": "8"} if codec == "libx264" else {})
         video.height, video.width, _ = pictures[0].shape
         video.pix_fmt = "yuv420p"
@@ -89,11 +92,10 @@ def film_file(
             video.set_display_rotation(rotation, hflip=is_mirrored)
         if tags is not None:
             video.codec_context.colorspace, video.codec_context.color_range = tags
-        sound_packets = _audio_packets(file, *_sound_arguments(sound)) if sound else []
-        packets = [*sound_packets, *_video_packets(video, pictures, times, tags)]
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
-            file.mux(packet)
-    return out.getvalue()
+        heard = _audio_packets(file, sound[0], np.atleast_2d(sound[1]), sound[2], sound[3], 96_000) if sound else []
+        return sorted([*heard, *_video_packets(video, pictures, times, tags)], key=lambda packet: packet.dts * packet.time_base)
+
+    return _written(container, options or {}, packets)
 
 
 def clap_film(
@@ -160,21 +162,28 @@ def with_garbage(data: bytes, at: float, num_bytes: int, seed: int = 0) -> bytes
     return data[:start] + noise + data[start + num_bytes :]
 
 
-def _sound_arguments(sound: tuple[str, NDArray[np.float32], int, Fraction]) -> tuple[str, NDArray[np.float32], int, Fraction, int]:
-    codec, samples, rate_hz, start = sound
-    return codec, np.atleast_2d(samples), rate_hz, start, 96_000
+def _written(container: str, options: dict[str, str], packets: Callable[[OutputContainer], list[av.Packet]]) -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"  # a real file: mp4's faststart reads back what it wrote
+        with av.open(str(path), "w", format=container, options=options) as file:
+            for packet in packets(file):
+                file.mux(packet)
+        return path.read_bytes()
 
 
 def _audio_packets(
-    file: av.container.OutputContainer, codec: str, samples_CS: NDArray[np.float32], rate_hz: int, start: Fraction, bit_rate: int
+    file: OutputContainer, codec: str, samples_CS: NDArray[np.float32], rate_hz: int, start: Fraction, bit_rate: int
 ) -> list[av.Packet]:
     layout = {1: "mono", 2: "stereo"}.get(len(samples_CS), f"{len(samples_CS)} channels")
     audio = file.add_stream(codec, rate=rate_hz, layout=layout, options={"strict": "-2"})
-    if not codec.startswith(("pcm", "flac", "alac", "wavpack", "tta")):
+    if codec in _FORMATS:
+        audio.codec_context.format = _FORMATS[codec]
+    elif not codec.startswith(("pcm", "flac", "alac")):
         audio.bit_rate = bit_rate
     packets: list[av.Packet] = []
     for first in range(0, samples_CS.shape[1], 4096):
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples_CS[:, first : first + 4096]), format="fltp", layout=layout)
+        packed = samples_CS[:, first : first + 4096].T.reshape(1, -1)  # planes beyond the seventh are more than PyAV can hold
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(packed), format="flt", layout=layout)
         frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), round(start * rate_hz) + first
         packets += audio.encode(frame)
     return packets + audio.encode(None)

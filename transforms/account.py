@@ -84,7 +84,8 @@ class TrackReport:
         num_spans, rate_hz, channels: as found; rate and channels of the first block.
         peak: largest absolute value of what was read or would have been, after downmix, gain and resampling.
         declared, decoded, kept, inserted: source samples; declared is -1 where the container does not say.
-        missing: declared less decoded and gaps, where that is more than one codec frame: a claim is a length of time, gaps are part of it.
+        missing: declared less decoded, where that is more than one codec frame (more than none where a lossless format counts its samples);
+            less the gaps too, where the claim is a length of time.
         dropped: rows in the order of the stream.
     """
 

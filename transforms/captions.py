@@ -73,4 +73,4 @@ def _vtt_spans(times: Times, body: str) -> Iterator[tuple[str, str, list[tuple[s
                     yield start, stop, words, "word" if (stamped or stamp) and len(words) == 1 else "segment"
                 start, words, stamped = stop, [], True
             else:  # "<v.loud Ann>" names Ann, "</v>" nobody
-                speaker = html.unescape(" ".join(part.split()[1:])) if part != "/v" else ""
+                speaker = html.unescape(" ".join(part.split()[1:]))

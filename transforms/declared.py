@@ -14,6 +14,7 @@ from av.stream import Stream
 from .containers import Source, open_bytes
 
 _EXACT = {"w64", "aiff", "au", "caf", "nistsphere", "ogg", "wv", "tta", "ape", "mpc", "mpc8", "avi"}  # stream.duration is a claim
+_TIMES = {"mov", "matroska", "ogg", "flv", "avi"}  # a length of time; the others count samples
 _UNKNOWN_BYTES = 0x7FFFF000  # writers into a pipe put such sizes where they do not know
 _MAX_PRIMING = Fraction(1, 5)
 _OGG_PAGE_BYTES = 27 + 255 + 255 * 255
@@ -24,11 +25,13 @@ class Claim(NamedTuple):
 
     Attributes:
         units: PCM samples or pictures; -1 where it does not say.
+        includes_gaps: the units were told as a length of time, of which gaps in the stream are part.
         stop: end of the stream on the container's clock, in seconds; None where it does not say.
         truncated: the file's end is missing, though nobody can say how much.
     """
 
     units: int = -1
+    includes_gaps: bool = False
     stop: Fraction | None = None
     truncated: bool = False
 
@@ -65,8 +68,8 @@ def claim(container: InputContainer, stream: Stream, first: Fraction | None, pri
         span = None
     truncated = name == "ogg" and not _ogg_is_complete(source)
     if stream.type == "video":
-        return Claim(_num_pictures(stream) if name in ("mov", "avi") else -1, stop, truncated)
-    return Claim(-1 if span is None else round(span * stream.codec_context.sample_rate), stop, truncated)
+        return Claim(_num_pictures(stream) if name in ("mov", "avi") else -1, False, stop, truncated)
+    return Claim(-1 if span is None else round(span * stream.codec_context.sample_rate), name in _TIMES, stop, truncated)
 
 
 def _num_pictures(stream: Stream) -> int:

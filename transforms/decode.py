@@ -148,8 +148,8 @@ class _FloatPcm:
 
     def __call__(self, frame: av.AudioFrame) -> NDArray[np.float32]:
         kind, channels = frame.format.name.removesuffix("p"), frame.layout.nb_channels
-        if kind not in _OFFSET_AND_SCALE or (frame.format.is_planar and channels > 8):
-            # PyAV knows no 64-bit integers, and beyond 8 planes it reads past the end of libav's table of planes
+        if kind not in _OFFSET_AND_SCALE or (frame.format.is_planar and channels > 7):
+            # PyAV knows no 64-bit integers, and looks for planes until it finds a null, which libav's table of eight does not end with
             self._packed = self._packed or av.AudioResampler(format="dbl" if kind == "s64" else kind)
             (frame,) = self._packed.resample(frame)
             kind = frame.format.name

@@ -43,13 +43,14 @@ def rows(session: Session, streams: OpenStreams, words: Words) -> list[LedgerRow
 
 
 def dropped_whole(found: Iterable[LedgerRow], error: MediaError) -> list[LedgerRow]:
-    """The rows of a session that is dropped whole: what was kept is dropped for the error's reason."""
+    """The rows of a session that is dropped whole: what was kept, or not yet settled, is dropped for the error's reason."""
     after: list[LedgerRow] = []
     for row in found:
-        if row.entry == "stream" and row.kept:
+        if row.entry == "stream" and row.decoded > row.dropped:
             same = {"stream": row.stream, "file": row.file, "unit": row.unit, "rate_hz": row.rate_hz}
+            left = row.decoded - row.dropped
             after.append(row.model_copy(update={"kept": 0, "dropped": row.decoded}))
-            after.append(_row("dropped", **same, reason=error.reason, stage="session", message=str(error), dropped=row.kept))
+            after.append(_row("dropped", **same, reason=error.reason, stage="session", message=str(error), dropped=left))
         else:
             after.append(row)
     return after

@@ -10,7 +10,7 @@ from typing import Literal
 from .timed_words import WordSheet, not_a_transcript, seconds, shown, split_lines
 
 _SHAPE = {"stm": "file channel speaker start stop text", "ctm": "file channel start duration word"}
-_STM_LABEL = re.compile(r"^<(?:[^<>\s]*,[^<>\s]*|o|na)>\s*", re.IGNORECASE)  # "<o,f0,male>"; a "<laugh>" is text
+_STM_LABEL = re.compile(r"^<([^<>\s]*)>\s*")
 _ALTERNATIVES = ("<ALT_BEGIN>", "<ALT>", "<ALT_END>")
 
 
@@ -54,7 +54,10 @@ def fields_of(line: str, format: Literal["stm", "ctm"]) -> tuple[str, str, list[
     if len(fields) < 5 or seconds(fields[first]) is None or seconds(fields[first + 1]) is None:
         return None
     if format == "stm":
-        text = _STM_LABEL.sub("", fields[5]) if len(fields) == 6 else ""
+        text = fields[5] if len(fields) == 6 else ""
+        label = _STM_LABEL.match(text)
+        if label and ("," in label[1] or label[1].lower() in ("o", "na")):  # "<o,f0,male>"; a "<laugh>" is text
+            text = text[label.end() :]
         return fields[3], fields[4], [(word, fields[2]) for word in text.split()]
     return fields[2], fields[3], [(fields[4], fields[7] if len(fields) >= 8 else fields[1])]
 

@@ -124,8 +124,9 @@ class AudioTrack:
         while not self._ended:
             self._pull()
         account, declared = self._account, self._stream.declared
-        tolerance = 0 if self._stream.codec.startswith("pcm_") else self._largest_block
-        missing = declared - account.decoded - self._gaps
+        is_time = self._stream.includes_gaps
+        is_exact = not is_time and not self._stream.codec.startswith("mp")  # MPEG's headers count frames, some themselves as well
+        missing = declared - account.decoded - (self._gaps if is_time else 0)
         return TrackReport(
             offset_samples=self._offset or 0,
             drift_samples=round(self._drift),
@@ -138,7 +139,7 @@ class AudioTrack:
             decoded=account.decoded,
             kept=account.kept,
             inserted=self._gaps + self._filled,
-            missing=missing if declared >= 0 and missing > tolerance else 0,
+            missing=missing if declared >= 0 and missing > (0 if is_exact else self._largest_block) else 0,
             dropped=account.dropped,
         )
 

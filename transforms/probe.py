@@ -30,6 +30,7 @@ class StreamProbe:
         width_px, height_px: of video as coded, before rotation and pixel aspect; 0 otherwise.
         first: presentation time of the first sample or picture, seconds on the container's clock; None for text, and where none was found.
         declared: PCM samples or pictures that the container says there are; -1 where it does not say (an estimate is no saying).
+        includes_gaps: `declared` was told as a length of time, of which gaps in the stream are part.
         stop: where the container says the stream ends, seconds on its clock; None where it does not say.
         truncated: the file's end is missing, by the container's own rules.
     """
@@ -43,6 +44,7 @@ class StreamProbe:
     height_px: int = 0
     first: Fraction | None = None
     declared: int = -1
+    includes_gaps: bool = False
     stop: Fraction | None = None
     truncated: bool = False
 
@@ -162,6 +164,7 @@ def _describe(stream: Stream, kind: Kind, index: int, first: Fraction | None, sa
         height_px=context.height if is_video else 0,
         first=first,
         declared=said.units,
+        includes_gaps=said.includes_gaps,
         stop=said.stop,
         truncated=said.truncated,
     )

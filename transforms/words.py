@@ -64,6 +64,9 @@ class Words:
         for stream in session.streams:
             if stream.kind == "text":
                 self._read_text_stream(stream)
+        self._given = Sheet(name=self._sheet_name("events"), path="", unit="event", decoded=len(session.events))
+        if session.events:
+            self.sheets.append(self._given)
 
     def settle(self, num_samples: int) -> None:
         """Keeps what starts in [0, num_samples)."""
@@ -74,22 +77,22 @@ class Words:
                 sheet.kept += 1
                 self.kept.append(word)
         self.kept.sort(key=lambda word: (word.start, word.participant))
-        if self._session.events:
-            self._settle_events(num_samples)
-
-    def _settle_events(self, num_samples: int) -> None:
-        rows = labels.given_events(self._session, self._streams.zero)
-        sheet = Sheet(name="events", path="", unit="event", decoded=len(rows))
-        for row in rows:
+        for row in labels.given_events(self._session, self._streams.zero):
             if reason := _outside(row["start"], num_samples):
-                sheet.drop(reason, f"{row['kind']} at {clock_text(row['start'])}, the session has {clock_text(num_samples)}")
+                self._given.drop(reason, f"{row['kind']} at {clock_text(row['start'])}, the session has {clock_text(num_samples)}")
             else:
-                sheet.kept += 1
+                self._given.kept += 1
                 self.events.append(row)
-        self.sheets.append(sheet)
+
+    def _sheet_name(self, name: str) -> str:
+        """The name, lengthened where a stream of the row is called so."""
+        taken = {stream.id for stream in self._session.streams}
+        while name in taken:
+            name += "'"
+        return name
 
     def _read_transcript(self, number: int, transcript: Transcript) -> None:
-        sheet = Sheet(name=f"transcript-{number}", path=transcript.path, unit="word")
+        sheet = Sheet(name=self._sheet_name(f"transcript-{number}"), path=transcript.path, unit="word")
         self.sheets.append(sheet)
         try:
             with self._open_source(transcript.path) as file:

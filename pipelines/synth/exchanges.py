@@ -116,7 +116,7 @@ def count_until_stopped(stage: Stage) -> bool:
     text = stage.rng.choice(["Stop, please.", "Okay, stop.", "Wait, stop there."])
     stop = stage.place(USER, text, at=even((victim.start + victim.stop) / 2), manner="interruption")
     stage.cut(ASSISTANT, stop.start + stage.between(250, 600))
-    stage.say(ASSISTANT, stage.rng.choice(["Okay.", "I stopped."]), gap=stage.answer_gap())
+    _resume(stage, ASSISTANT, stage.rng.choice(["Okay.", "I stopped."]))
     return True
 
 
@@ -129,8 +129,13 @@ def miscount(stage: Stage) -> bool:
     text = f"{sentence(NUMBERS[left_out], '')} is missing."
     stop = stage.place(ASSISTANT, text, at=wrong.stop + min(stage.answer_gap(), 260 * MS), manner="interruption")
     stage.cut(USER, max(stop.start + stage.between(150, 300), after.start + 2))
-    stage.say(USER, f"Oh, {NUMBERS[left_out]}.", gap=stage.answer_gap())
+    _resume(stage, USER, f"Oh, {NUMBERS[left_out]}.")
     return True
+
+
+def _resume(stage: Stage, who: int, text: str) -> None:
+    """Who was interrupted speaks again, in a turn of its own: at least half a second after breaking off."""
+    stage.say(who, text, gap=max(stage.answer_gap(), stage.free(who) + 520 * MS - stage.floor))
 
 
 def _counting(stage: Stage, who: int, numbers: Iterable[int]) -> list[Said]:

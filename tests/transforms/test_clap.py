@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from media_makers import VIDEO_TICKS, clap_film, clap_sound, edit_list, film_file, onset, sound_file, steady_times, unsteady_times
 from microturn.schemas.spec import FeatureSpec, PictureSpec
-from microturn.transforms.decode import PictureFrame, pictures, probe
+from microturn.transforms.decode import PictureFrame, audio_blocks, pictures, probe
 from microturn.transforms.pictures import PictureTrack
 from microturn.transforms.place import AudioTrack
 
@@ -203,19 +203,13 @@ def test_drift_is_measured_and_not_corrected():
     data = film_file("nut", "libx264", picture, [Fraction(0), Fraction(1)], sound=("pcm_s16le", sound, rate_hz, Fraction(0)))
     media = probe(BytesIO(data), SPEC.limits)
     track = AudioTrack(
-        [block._replace(time_base=block.time_base * rate_hz / wrong) for block in blocks_of(data)],
+        (block._replace(time_base=block.time_base * rate_hz / wrong) for block in audio_blocks(BytesIO(data), 0, SPEC.limits)),
         media.stream("audio", 0), zero=media.zero, file_start=Fraction(0), spec=SPEC,
     )  # fmt: skip
     samples, _ = track.read(330_000)
     report = track.report()
     assert abs(onset(samples) - 160_000) <= 1 and report.num_spans == 1
     assert -64 <= report.drift_samples <= -62 and report.jitter_samples == -report.drift_samples
-
-
-def blocks_of(data):
-    from microturn.transforms.decode import audio_blocks
-
-    return list(audio_blocks(BytesIO(data), 0, SPEC.limits))
 
 
 def test_the_two_films_of_one_file_keep_their_own_rates(media):

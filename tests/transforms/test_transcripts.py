@@ -1,8 +1,10 @@
 """Transcripts as they come: the shapes of the field, times kept exact, bad entries as rows, and no error but MediaError."""
 
+import contextlib
 import itertools
 import json
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -206,7 +208,7 @@ def test_words_are_sorted_by_start_and_equal_starts_keep_their_order(starts):
 
 # ---- entries that give no word
 
-hostile = st.text(st.characters() | st.sampled_from("\ud800\udc00\0\u202e\ufffe x"), max_size=8)
+hostile = st.lists(st.characters() | st.sampled_from(["\ud83d", "\ude00", "\0", "\u202e", "\n", " "]), max_size=8).map("".join)
 
 
 BAD = [  # (entry, its reason)
@@ -292,6 +294,7 @@ def test_nul_and_marks_of_direction_stay_in_the_word_and_out_of_messages():
     words, rejected = read(json.dumps([{"word": "a\0b\u202e", "start": 0}, {"word": "\u202e\x1b[2J\ud800", "start": "\u202e\x1b[2J"}]))
     assert [w.text for w in words] == ["a\0b\u202e"]
     assert rejected[0].message.isprintable()
+    assert read('[{"word": "raw\0tab\tline\n", "start": 0}]')[0][0].text == "raw\0tab\tline"  # not JSON by the book, and harmless
 
 
 # ---- files that are not what they are said to be
@@ -337,6 +340,20 @@ def test_the_name_decides_where_content_cannot():
     line = "rec 1 2 3 4 5\n"
     assert table(read(line, where="a.ctm")[0]) == [("4", "2", "5", "1", "word")]
     assert table(read(line, where="a.STM")[0]) == [("5", "3", "4", "2", "segment")]
+
+
+@pytest.mark.parametrize(
+    "piece", ["<", ",", "<b ", "<v ", "{\\", "1", "1:", "00:01.0 -->", " ", "\n", "[", '{"words":[', "&", "\\u", "w ", "rec A x 0 1 w\n"]
+)
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_hostile_line_takes_no_longer_than_it_is(piece, format):
+    head = {"srt": "00:01.0 --> 00:02.0\n", "vtt": "00:01.0 --> 00:02.0\n", "stm": "rec A x 0 1 <", "moshi": '{"alignments":'}.get(
+        format, ""
+    )
+    started = time.process_time()
+    with contextlib.suppress(MediaError):
+        read(head + piece * (200_000 // len(piece)), format)
+    assert time.process_time() - started < 5  # quadratic work here takes minutes
 
 
 PIECES = """
