@@ -29,6 +29,7 @@ from .ticks import printable, spell
 HEARD, OWN, INK, RULE = "#0072B2", "#D55E00", "#333333", "#d5d5d5"
 SHADED = ("gap", "overlap", "backchannel", "interruption")
 MAX_TICK_LINES = 150
+QUIET_PEAK = 1_600  # -26 dB re full scale: what is quieter is drawn as quiet
 ENVELOPE_SAMPLES = 32  # 2 ms: finer than a pixel of any figure that shows more than a second
 _BOX_COLOURS = {
     Slot.PICTURE: "#fdf6c3", Slot.PATCH: "#fdf6c3", Slot.HEARD: "#c6def0", Slot.TYPED: "#e4e4e4", Slot.BACKGROUND: "#e4e4e4",
@@ -49,7 +50,7 @@ def voices(
     events: Iterable[Row] = (),
     active_2T: NDArray[np.uint8] | None = None,
 ) -> Axes:
-    """Two waveforms, int16 [S] from session sample `start`, each scaled to its own peak: heard above, own below.
+    """Two waveforms, int16 [S] from session sample `start`, each scaled to its own peak unless that is quiet: heard above, own below.
 
     `words` and `events` are a record's, `view` says whose words are own. `active_2T`, uint8, heard and own, of the ticks from `start` on,
     shows as a bar under each. Gaps, overlaps, backchannels and interruptions are named in the middle, where they happen.
@@ -93,24 +94,19 @@ def own_mel(ax: Axes, mel_IB: NDArray[np.float16], *, start_tick: int = 0) -> Ax
     return ax
 
 
-def picture_pair(axes: Iterable[Axes], record: Record, tick: int) -> list[Axes]:
-    """The two pictures perceived in this tick of the window, joined from their patches, the patches' edges drawn over them.
+def picture_pair(axes: Iterable[Axes], pair: NDArray[np.uint8], pts_2: NDArray[np.int64], pictures: Row) -> list[Axes]:
+    """The two pictures of a pair, uint8 [rows, cols, 2, 40, 40, 3], joined from their patches, whose edges are drawn over them.
 
-    Raises ValueError naming the nearest tick with a pair when this one has none.
+    `pts_2` are session samples; `pictures` is the meta's mapping of that name, for the size.
     """
-    found = np.flatnonzero(record.picture_tick == tick)
-    if not len(found):
-        near = sorted(record.picture_tick.tolist(), key=lambda t: abs(t - tick))[:1]
-        raise ValueError(f"tick {tick} perceives no picture; {f'tick {near[0]} does' if near else 'no tick of the window does'}")
-    pair, size = int(found[0]), record.meta["pictures"]
     drawn = []
     for which, ax in enumerate(axes):
-        ax.imshow(patches.join(record.patches[pair, :, :, which], size["height_px"], size["width_px"]))
-        for lines, stop in ((ax.axvline, size["width_px"]), (ax.axhline, size["height_px"])):
+        ax.imshow(patches.join(pair[:, :, which], pictures["height_px"], pictures["width_px"]))
+        for lines, stop in ((ax.axvline, pictures["width_px"]), (ax.axhline, pictures["height_px"])):
             for edge in range(40, stop, 40):
                 lines(edge - 0.5, color="white", linewidth=0.6, alpha=0.7)
-        ax.set_title(f"shown since {clock_text(int(record.picture_pts[pair, which]))}", fontsize=9)
-        ax.set_xlabel("pixels; a patch is 40 wide and high", fontsize=8)
+        ax.set_title(f"shown since {clock_text(int(pts_2[which]))}", fontsize=10)
+        ax.set_xlabel("pixels; a patch is 40 wide and high")
         ax.xaxis.set_major_locator(MultipleLocator(80))
         ax.yaxis.set_major_locator(MultipleLocator(80))
         drawn.append(ax)
@@ -151,7 +147,7 @@ def _waveform(ax: Axes, samples_S: NDArray[np.int16], start: int, base: float, c
     """The least and the greatest sample of every 2 ms, as a filled line."""
     num = -(-len(samples_S) // ENVELOPE_SAMPLES)
     padded = np.pad(samples_S, (0, num * ENVELOPE_SAMPLES - len(samples_S))).reshape(num, ENVELOPE_SAMPLES).astype(np.float64)
-    scale = 0.68 / max(float(np.abs(padded).max(initial=0)), 1.0)
+    scale = 0.68 / max(float(np.abs(padded).max(initial=0)), QUIET_PEAK)
     times = (start + (np.arange(num) + 0.5) * ENVELOPE_SAMPLES) / SAMPLE_RATE_HZ
     ax.fill_between(times, base + padded.min(axis=1) * scale, base + padded.max(axis=1) * scale, color=colour, linewidth=0.5)
 

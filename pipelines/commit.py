@@ -140,18 +140,18 @@ def commit(
         "shards": shards,
         "rejected": refused,
     }
-    _sweep(out, names, [part["name"] for part in refused])  # before the commit: a killed build's leavings would outlive it otherwise
+    sweep(out, dataset)  # before the commit: leavings would outlive a build that is killed behind it
     cards.write(out, dataset)
     out.write(DATASET, (json.dumps(dataset, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
     return dataset
 
 
-def _sweep(out: Folder, shards: Sequence[str], rejected: Sequence[str]) -> None:
-    """Removes what an interrupted build with another plan left in the corpus folders."""
-    listed = {f"shards/{name}.tar{end}" for name in shards for end in ("", ".idx")} | {f"index/{name}.parquet" for name in shards}
-    listed |= {f"ledger/{name}.parquet" for name in [*shards, *rejected]}
+def sweep(out: Folder, dataset: Mapping[str, Any]) -> None:
+    """Removes what builds that were interrupted, or had another plan, left in the corpus folders."""
+    names = [shard["name"] for shard in dataset["shards"]]
+    listed = {f"shards/{name}.tar{end}" for name in names for end in ("", ".idx")} | {f"index/{name}.parquet" for name in names}
+    listed |= {f"ledger/{name}.parquet" for name in [*names, *(part["name"] for part in dataset["rejected"])]}
     for folder in ("shards", "index", "ledger"):
         for name in out.names(folder):
             if name not in listed:
                 out.delete(name)
-    out.delete_unfinished()

@@ -16,7 +16,7 @@ from ..schemas.spec import FeatureSpec
 from ..transforms import tokenizer
 from . import featurise
 from .child import ChildFault, ChildLost, MediaProcess
-from .commit import commit, read_dataset
+from .commit import commit, read_dataset, sweep
 from .gather import assign, read_receipt, write_shard
 from .settle import Verdict, settle
 from .storage import Folder
@@ -161,5 +161,7 @@ def _commit(keyed: tuple[int, Iterable[ShardSummary | Verdict]], build: Build) -
             splits=build.splits,
             shard_bytes=build.shard_bytes,
         )
+    elif not verdict.blocks:
+        sweep(out, before)
     verdict.write(staging)
     return verdict

@@ -98,7 +98,8 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
         _run_graph(elements, build, runner, options)
     verdict = Verdict.read(staging)
     staging.delete(featurise.UNDER_WAY)
-    staging.delete_unfinished()
+    for folder in (out, staging):
+        folder.delete_unfinished()
     if not verdict.blocks:
         staging.delete(PLAN)  # what was to be done; it names where the input lies
         if not settings.keep_parts:

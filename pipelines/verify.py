@@ -5,7 +5,6 @@ A fault is a sentence; nothing is repaired. `against` makes windows again from t
 
 import hashlib
 import struct
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

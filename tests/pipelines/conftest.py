@@ -82,7 +82,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Raw:
         custom={"weather": "rain"},
         **RIGHTS,
     )
-    words = [("antidisestablishmentarianism", 2.0, 2.5), ("floccinaucinihilipilification", 2.5, 3.0), ("hippopotomonstrosesquippedaliophobia", 3.0, 3.1)]
+    words = [
+        ("antidisestablishmentarianism", 2.0, 2.5),
+        ("floccinaucinihilipilification", 2.5, 3.0),
+        ("hippopotomonstrosesquippedaliophobia", 3.0, 3.1),
+    ]
     made.dyad("talkative", seconds=3.2, seed=3, transcripts=[{"path": made.words("long.json", words), "participant": "left"}], **RIGHTS)
     made.manifest()
     return made

@@ -21,7 +21,7 @@ def test_the_corpus_has_something_to_compare(corpus):
 
 
 def test_a_second_build_gives_the_same_bytes(raw, corpus, tmp_path, featurised):
-    build(raw.rows, raw.folder, tmp_path / "out", shard_bytes=300_000)
+    build(raw.rows, raw.folder, tmp_path / "out", shard_bytes=300_000, on_beam=True)
     assert len(featurised) == 5
     assert tree(tmp_path / "out") == tree(corpus)
 

@@ -14,7 +14,13 @@ samples = st.integers(0, 2**53)
 
 
 def test_the_units_fit_into_each_other():
-    assert (clock.SAMPLE_RATE_HZ, clock.FRAME_SAMPLES, clock.TICK_SAMPLES, clock.TICK_FRAMES, clock.WINDOW_TICKS) == (16_000, 800, 3200, 4, 300)
+    assert (clock.SAMPLE_RATE_HZ, clock.FRAME_SAMPLES, clock.TICK_SAMPLES, clock.TICK_FRAMES, clock.WINDOW_TICKS) == (
+        16_000,
+        800,
+        3200,
+        4,
+        300,
+    )
     assert clock.to_samples(Fraction(1, 5)) == clock.TICK_SAMPLES and clock.to_samples("0.05") == clock.FRAME_SAMPLES
 
 
@@ -37,10 +43,9 @@ def test_every_way_to_write_a_time_gives_the_same_sample(sample):
     assert [clock.to_samples(way) for way in ways] == [sample] * 4
 
 
-def test_a_decimal_is_taken_as_written():
-    assert clock.to_samples("0.1505") == 2408 and math.floor(0.1505 * 16_000) != 2408 * (0.1505 * 16_000 != 2408)
-    assert clock.to_samples("1.00003125") == clock.to_samples("0.99996875") == 16_000  # 16000.5 and 15999.5
-    assert clock.to_samples("1.00009375") == 16_002  # 16001.5
+def test_a_decimal_is_taken_as_written_where_a_float_would_not_do():
+    assert clock.to_samples("0.03134375") == 502 and round(float("0.03134375") * 16_000) == 501  # exactly 501.5
+    assert clock.to_samples("0.5005") == 8008 and int(0.5005 * 16_000) == 8007
 
 
 @pytest.mark.parametrize("rounded", [1.0, math.nan, np.float64(0.5), np.float32(0.5), np.float16(2), None, [1]])
