@@ -1,6 +1,8 @@
 """The console script: a thin dispatcher. Each room brings its own commands, and is imported only when one of them is called."""
 
+import difflib
 import importlib
+import os
 import sys
 
 import click
@@ -19,7 +21,7 @@ COMMANDS = {
 
 
 class Rooms(click.Group):
-    """Finds commands in COMMANDS; the suggestions for a mistyped one are click's."""
+    """Finds commands in COMMANDS, and names the near miss of a mistyped one: click would suggest only what is imported already."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -29,6 +31,12 @@ class Rooms(click.Group):
             return None
         module, attribute, _ = COMMANDS[name]
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if close and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -51,14 +59,22 @@ def microturn() -> None:
 
 
 def main() -> None:
-    """Runs the command line. An error of ours is a sentence and a hint, never a traceback."""
+    """Runs the command line. An error of ours, or of the machine's files, is a sentence and a hint, never a traceback."""
     try:
         microturn(prog_name="microturn")
     except MicroturnError as error:
-        click.secho(f"error: {error}", fg="red", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+        _tell(str(error), error.hint)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # the reader of stdout has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        _tell(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        sys.exit(1)
+
+
+def _tell(message: str, hint: str = "") -> None:
+    color = False if os.environ.get("NO_COLOR") else None  # None: where stderr is a terminal
+    click.secho(f"error: {message}", fg="red", err=True, color=color)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)

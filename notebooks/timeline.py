@@ -60,7 +60,7 @@ def timeline(
     table.add_column("│", no_wrap=True, width=1)
     table.add_column("performed → next tick", ratio=1, overflow="fold")
     for run in _runs(rows, margins):
-        if len(run) >= MIN_QUIET:
+        if len(run) > MIN_QUIET + 99:
             table.add_row(_clock(run[0].tick), str(run[0].tick), "", _quiet(run), "│", "", style="dim")
         else:
             for tick in run:
@@ -122,7 +122,7 @@ def _as_runs(run: list[Tick]) -> Iterator[list[Tick]]:
 
 def _quiet(run: Sequence[Tick]) -> str:
     pictures = sum(bool(tick.picture_pts) for tick in run)
-    what = "without any sound recorded" if run[0].is_absent else "of silence"
+    what = "not recorded" if run[0].is_absent else "of silence"
     return f"… {len(run)} ticks {what}{f', {pictures} ▣' if pictures else ''}"
 
 

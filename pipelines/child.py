@@ -20,6 +20,7 @@ from ..schemas.errors import MediaError, MicroturnError
 # The machine killed it, or it hung: retried, then unsettled. Any other signal is the decoder's own crash on this content.
 _MACHINE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 SILENCE_S = 600.0  # a child that has got no further for so long hangs
+COMMAND = (sys.executable, "-P", "-m", "microturn.pipelines.child")  # -P: no module of the folder that we happen to stand in
 
 
 class ChildLost(MicroturnError):
@@ -43,17 +44,18 @@ class MediaProcess:
         self._lines: queue.Queue[str | None] = queue.Queue()
 
     def call(self, verb: str, request: dict[str, Any], on_progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-        """The child's answer. A crash is tried once more.
+        """The child's answer. What may be the machine's fault is tried once more, in a new child.
 
         Raises:
             ChildCrashed: the child died of a signal of its own, twice: content that crashes the decoder.
             ChildLost: it hung or was killed, twice.
-            ChildFault, OSError, MediaError: as the child raised them.
+            OSError: it could not read or write, or had no memory, twice.
+            ChildFault, MediaError: as the child raised them.
         """
         for attempt in (1, 2):
             try:
                 return self._ask(verb, request, on_progress)
-            except (ChildLost, ChildCrashed):
+            except (ChildLost, ChildCrashed, OSError):
                 self.close()
                 if attempt == 2:
                     raise
@@ -101,9 +103,7 @@ class MediaProcess:
         if self._child is None or self._child.poll() is not None:
             self.close()
             self._lines = queue.Queue()
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
-            )
+            self._child = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
             threading.Thread(target=_pump, args=(self._child.stdout, self._lines), daemon=True).start()
         return self._child
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..schemas import keys, record
 from ..schemas.clock import TICK_SAMPLES
-from ..schemas.errors import MediaError
+from ..schemas.errors import CorpusError, MediaError
 from ..schemas.receipts import FileProof, MemberAt, Outcome, Receipt, WindowReceipt, WorkItem
 from ..schemas.strict import sha256_hex
 from ..schemas.tables import LedgerRow
@@ -44,14 +44,17 @@ def outcome_of(receipt: Receipt, name: str) -> Outcome:
 
 
 def settled(item: WorkItem, staging: Folder, rehash: bool) -> Receipt | None:
-    """The item's receipt if it stands for the files as they are now.
+    """The item's receipt if it stands for the files as they are now. One that cannot be read is none.
 
     A file of the same size with another stamp is hashed; with `rehash` every file is.
     """
     name = item.receipt_name()
     if not staging.exists(f"{RECEIPTS}/{name}"):
         return None
-    receipt = read_receipt(staging, name)
+    try:
+        receipt = read_receipt(staging, name)
+    except CorpusError:
+        return None
     proofs = {proof.identity.path: proof for proof in receipt.files}
     if set(proofs) != {private_path(identity.path) for identity in item.files}:
         return None
@@ -195,10 +198,11 @@ def _write_heavy(item: WorkItem, recording: Recording, staging: Folder, progress
                 writers[view].add(key, name, payload)
             counts[view] += 1
             if counts[view] == PART_WINDOWS:
-                placed |= writers.pop(view).close()
+                placed |= writers[view].close()
+                del writers[view]
             progress((window.first_tick + light[view, window.first_tick].num_ticks) * TICK_SAMPLES)
-        for view in list(writers):
-            placed |= writers.pop(view).close()
+        for writer in writers.values():
+            placed |= writer.close()
     finally:
         for writer in writers.values():
             writer.discard()
@@ -221,10 +225,11 @@ def _write_light(item: WorkItem, recording: Recording, light: dict[tuple[str, in
 def _ledger(item: WorkItem, rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
     """The rows under the item's name, no absolute path in any sentence."""
     named = []
+    paths = sorted((identity.path for identity in item.files), key=len, reverse=True)  # one may begin another
     for row in rows:
         message = row.message
-        for identity in item.files:
-            message = message.replace(identity.path, shown_path(identity.path))
+        for path in paths:
+            message = message.replace(path, shown_path(path))
         named.append(row.model_copy(update={"session": item.key, "session_id": item.session.id, "message": message}))
     return tuple(named)
 

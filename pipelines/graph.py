@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from ..schemas.errors import MediaError, MicroturnError
+from ..schemas.errors import MicroturnError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..transforms import tokenizer
 from . import featurise
-from .child import ChildFault, ChildLost, MediaProcess
+from .child import ChildCrashed, ChildFault, ChildLost, MediaProcess
 from .commit import commit, read_dataset, sweep
 from .gather import assign, read_receipt, write_shard
 from .settle import Verdict, settle
@@ -110,13 +110,14 @@ def featurise_item(item: WorkItem, build: Build, media: MediaProcess) -> Outcome
         if item.key in build.known:  # committed by a build whose staging folder is gone: compare, decode nothing
             return Outcome(status="done", **place, source_digest=featurise.source_now(item))
         request = {"item": item.model_dump(mode="json"), "staging": build.staging, "receipt": name}
-        return Outcome.model_validate(media.call("featurise", request, featurise.progress_file(staging, name)))
-    except MediaError as error:  # the child crashed on it
-        receipt = featurise.rejection(item, error)
-        featurise.write_receipt(staging, name, receipt)
-        return featurise.outcome_of(receipt, name)
+        try:
+            return Outcome.model_validate(media.call("featurise", request, featurise.progress_file(staging, name)))
+        except ChildCrashed as error:
+            receipt = featurise.rejection(item, error)
+            featurise.write_receipt(staging, name, receipt)
+            return featurise.outcome_of(receipt, name)
     except (OSError, ChildLost, ChildFault) as error:
-        return Outcome(status="unsettled", **place, message=f"{item.session.id}: {error}")
+        return Outcome(status="unsettled", **place, message=f"session {item.key}: {error}")
 
 
 def _mixed() -> tuple[str]:

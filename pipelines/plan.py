@@ -4,6 +4,7 @@ Rows that are not a manifest's refuse the whole build before any work is done. R
 here too: of identical ones one is kept, of different ones none.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -37,7 +38,8 @@ class Plan:
 
 
 def read_manifest(data: bytes, name: str) -> list[Session]:
-    """The sessions of a manifest: Parquet if it begins as such, else JSON lines. Raises InputError with the first errors, a line each."""
+    """The sessions of a manifest: Parquet if it begins as such, else JSON lines. Raises InputError with the first errors, a line each,
+    and for a manifest without sessions."""
     sessions, errors = [], []
     for where, row in _rows(data, name):
         try:
@@ -47,17 +49,27 @@ def read_manifest(data: bytes, name: str) -> list[Session]:
     if errors:
         more = f"\n… and {len(errors) - MAX_ERRORS_SHOWN} more" if len(errors) > MAX_ERRORS_SHOWN else ""
         raise InputError("\n".join(errors[:MAX_ERRORS_SHOWN]) + more, hint="nothing was built; mend these rows first")
+    if not sessions:
+        raise InputError(f"{name}: no session in it", hint="a manifest has one session a line, or a row")
     return sessions
 
 
 def _rows(data: bytes, name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if data[:4] == b"PAR1":
-        for number, row in enumerate(pq.read_table(io.BytesIO(data)).to_pylist()):
+        try:
+            table = pq.read_table(io.BytesIO(data))
+        except (ValueError, OSError) as error:
+            raise InputError(f"{name}: begins as Parquet and cannot be read ({error})") from None
+        for number, row in enumerate(table.to_pylist()):
             if isinstance(row.get("custom"), list):  # Parquet's map type
                 row["custom"] = dict(row["custom"])
             yield f"{name}, row {number}", row
         return
-    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start} is not UTF-8", hint="a manifest is JSON lines in UTF-8, or Parquet") from None
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand inside a JSON string
         if not line.strip():
             continue
         try:
@@ -76,12 +88,12 @@ def make_plan(
 
     `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash.
     """
-    by_id: dict[str, list[Session]] = {}
+    by_key: dict[str, list[Session]] = {}  # not by id: an id can be written that has the key of another
     for session in sessions:
-        by_id.setdefault(session.id, []).append(session)
+        by_key.setdefault(keys.session_key(session.id), []).append(session)
     items, rejected = [], []
-    for session_id in sorted(by_id):
-        group = by_id[session_id]
+    for key in sorted(by_key):
+        group = by_key[key]
         item = _item(_pseudonymous(group[0], salt), root, spec, toolchain, splits)
         same = len(group) == 1 or len({_content(session, root) for session in group}) == 1
         if same:
@@ -120,19 +132,25 @@ def source_digest(session: Session, sha256: Mapping[str, str]) -> str:
 def _identify(root: str, path: str) -> FileIdentity:
     try:
         return storage.identify(root, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return FileIdentity(path=path, size_bytes=NOT_THERE, stamp="")
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        return FileIdentity(path=path, size_bytes=NOT_THERE if _names_nothing(error) else 0, stamp="")  # else: reading it will tell
+
+
+def _names_nothing(error: OSError | ValueError) -> bool:
+    """Whether no file can be of this name, in contrast to one that cannot be looked at now."""
+    absent = (FileNotFoundError, NotADirectoryError, ValueError)
+    return isinstance(error, absent) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def _content(session: Session, root: str) -> str:
-    """`source_digest`, with a file that is not there standing for itself. Only duplicates are read for it."""
+    """`source_digest`, with a file that cannot be read standing for itself. Only duplicates are read for it."""
     digests = {}
     for path in paths_of(session):
         try:
             with storage.open_source(root, path) as file:
                 digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        except (FileNotFoundError, NotADirectoryError):
-            digests[path] = f"not there: {path}"
+        except (OSError, ValueError):
+            digests[path] = f"not read: {path}"
     return source_digest(session, digests)
 
 

@@ -6,6 +6,7 @@ fsspec rather than Beam's filesystems: it has ranged reads and the same stores t
 
 import contextlib
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 import fsspec
 
+from ..schemas.errors import InputError
 from ..schemas.receipts import FileIdentity
 
 
@@ -27,11 +29,11 @@ class Folder:
     @property
     def local(self) -> Path | None:
         """The path of a local folder, None for a remote one."""
-        fs, path = fsspec.core.url_to_fs(self.uri)
+        fs, path = _filesystem(self.uri)
         return Path(path) if "file" in _protocols(fs) else None
 
     def _at(self, name: str):
-        fs, path = fsspec.core.url_to_fs(self.uri)
+        fs, path = _filesystem(self.uri)
         return fs, f"{path.rstrip('/')}/{name}" if name else path
 
     def open(self, name: str) -> BinaryIO:
@@ -128,10 +130,10 @@ def locate(root: str, path: str) -> str:
 
 
 def is_folder(uri: str) -> bool:
-    """Whether there is a folder of this name. Raises FileNotFoundError when there is nothing."""
-    fs, path = fsspec.core.url_to_fs(uri)
+    """Whether there is a folder of this name. Raises InputError when there is nothing."""
+    fs, path = _filesystem(uri)
     if not fs.exists(path):
-        raise FileNotFoundError(f"{uri}: no such file or folder")
+        raise InputError(f"{uri}: no such file or folder")
     return fs.isdir(path)
 
 
@@ -143,25 +145,39 @@ def read_input(uri: str) -> bytes:
 
 def parent(uri: str) -> str:
     """The folder that a file lies in."""
-    head, _, _ = uri.rpartition("/")
-    return head or "."
+    head, slash, _ = uri.rpartition("/")
+    return head or slash or "."
 
 
 def open_source(root: str, path: str) -> BinaryIO:
-    """An input file, open for reading."""
-    fs, at = fsspec.core.url_to_fs(locate(root, path))
-    return open(at, "rb") if "file" in _protocols(fs) else fs.open(at, "rb")
+    """An input file, open for reading. What is no regular file is an OSError: a pipe would keep us waiting for ever."""
+    fs, at = _filesystem(locate(root, path))
+    if "file" not in _protocols(fs):
+        return fs.open(at, "rb")
+    if not stat.S_ISREG(os.stat(at).st_mode):
+        raise OSError(f"{at}: not a regular file")
+    return open(at, "rb")
 
 
 def identify(root: str, path: str) -> FileIdentity:
     """Size and stamp of an input file: mtime in ns, or the object store's etag. Raises FileNotFoundError."""
-    fs, at = fsspec.core.url_to_fs(locate(root, path))
+    fs, at = _filesystem(locate(root, path))
     if "file" in _protocols(fs):
-        stat = os.stat(at)
-        return FileIdentity(path=path, size_bytes=stat.st_size, stamp=str(stat.st_mtime_ns))
+        status = os.stat(at)
+        return FileIdentity(path=path, size_bytes=status.st_size, stamp=str(status.st_mtime_ns))
     info = fs.info(at)
     stamp = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
     return FileIdentity(path=path, size_bytes=info["size"], stamp=str(stamp))
+
+
+def _filesystem(uri: str):
+    """(filesystem, path in it). Raises InputError for a store that nothing here can reach."""
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        raise InputError(f"{uri}: {error}", hint="what reads this store is a package of its own") from None
+    except ValueError as error:
+        raise InputError(f"{uri}: {error}") from None
 
 
 def _protocols(fs) -> tuple[str, ...]:

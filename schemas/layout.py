@@ -85,8 +85,8 @@ class LayoutSpec(Strict):
     text_lead_ticks: int = Field(0, ge=0)
     speak_hangover_ticks: int = Field(1, ge=0, le=1)  # a window knows one tick before it
     max_tail_ticks: int = Field(300, ge=0)
-    quiet_weight: float = 0.2
-    quiet_ticks: int = 10
+    quiet_weight: float = Field(0.2, ge=0, le=1)
+    quiet_ticks: int = Field(10, ge=1)
     own_mel: OwnMelSpec = OwnMelSpec()
 
     @classmethod

@@ -47,7 +47,7 @@ class LedgerRow(Strict):
     inserted: int = 0
 
 
-_ARROW = {str: pa.string(), int: pa.int64()}
+_ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64()}
 LEDGER_SCHEMA = pa.schema(
     [pa.field(name, _ARROW.get(field.annotation, pa.string()), nullable=False) for name, field in LedgerRow.model_fields.items()]
 )
@@ -99,6 +99,9 @@ def rows_digest(rows: Iterable[dict[str, Any]]) -> str:
     return sha256_hex("".join(line + "\n" for line in lines))
 
 
+_Place = tuple[str, str, str, str]  # session, stream, file, unit
+
+
 def open_sums(rows: Iterable[LedgerRow]) -> list[str]:
     """A sentence for each stream of these rows whose sums do not close; none when the ledger closes."""
     totals: dict[_Place, LedgerRow] = {}
@@ -106,7 +109,7 @@ def open_sums(rows: Iterable[LedgerRow]) -> list[str]:
     inserted: dict[_Place, int] = {}
     faults = []
     for row in rows:
-        place = (row.session, row.stream, row.file, row.unit)  # a stream may bear the name of a transcript's account
+        place: _Place = (row.session, row.stream, row.file, row.unit)  # a stream may bear the name of a transcript's account
         if row.entry == "stream":
             if place in totals:
                 faults.append(f"session {row.session}, stream {row.stream}: two totals")
@@ -128,6 +131,3 @@ def open_sums(rows: Iterable[LedgerRow]) -> list[str]:
         elif total.inserted != inserted.get(place, 0):
             faults.append(f"{name}: inserted {total.inserted}, but its rows say {inserted.get(place, 0)}")
     return faults
-
-
-_Place = tuple[str, str, str, str]

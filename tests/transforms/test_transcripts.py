@@ -353,7 +353,7 @@ def test_a_hostile_line_takes_no_longer_than_it_is(piece, format):
     started = time.process_time()
     with contextlib.suppress(MediaError):
         read(head + piece * (200_000 // len(piece)), format)
-    assert time.process_time() - started < 5  # quadratic work here takes minutes
+    assert time.process_time() - started < 60  # quadratic work here takes minutes
 
 
 PIECES = """

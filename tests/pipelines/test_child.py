@@ -1,0 +1,201 @@
+"""The decoder process: whatever it dies of costs one recording at most; what it says is an answer or it is nothing.
+
+The children here are the real one with a fault put in before it starts serving: `evil` names the session, or the file, that sets it off.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from corpora import Raw, build, ledger
+from microturn.pipelines import child, graph
+from microturn.pipelines.child import ChildCrashed, ChildFault, ChildLost, MediaProcess
+from microturn.schemas.errors import MediaError
+
+nightly = pytest.mark.nightly
+FAULTY = """
+import os, signal, sys, time
+from microturn.pipelines import child, featurise
+
+kind, log = sys.argv[1:]
+real = featurise.featurise_request
+
+def evil(request, progress):
+    name = request["item"]["session"]["id"]
+    with open(log, "a") as file:
+        file.write(name + "\\n")
+    if name == "evil":
+        match kind:
+            case "hang": time.sleep(60)
+            case "io": raise OSError("the disk is on fire")
+            case "memory": raise MemoryError
+            case "fault": raise ZeroDivisionError("ours")
+            case "noise": print("{}"); os.write(1, b"garbage\\n")
+            case "exit": os._exit(3)
+            case "once" if open(log).read().count("evil") > 1: pass
+            case "once": os.kill(os.getpid(), signal.SIGSEGV)
+            case _: os.kill(os.getpid(), signal.Signals[kind])
+    return real(request, progress)
+
+featurise.featurise_request = evil
+child.serve()
+"""
+
+
+@pytest.fixture
+def calls(raw, tmp_path) -> Raw:
+    """Three calls of one file; the second is `evil`."""
+    made = Raw(tmp_path / "raw")
+    for name in ("good", "evil", "fine"):
+        made.dyad(name, seconds=1.0, file="call")
+    return made
+
+
+@pytest.fixture
+def make_faulty(tmp_path, monkeypatch):
+    """Puts a fault into every decoder process that is started; gives the list of sessions that were tried."""
+
+    def make(kind: str, silence_s: float = 30.0):
+        script, log = tmp_path / "faulty.py", tmp_path / "asked"
+        script.write_text(FAULTY)
+        log.write_text("")
+        monkeypatch.setattr(child, "COMMAND", (sys.executable, "-P", str(script), kind, str(log)))
+        monkeypatch.setattr(graph, "MediaProcess", lambda _: MediaProcess(silence_s))
+        return lambda: log.read_text().split()
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["SIGSEGV", pytest.param("SIGABRT", marks=nightly)])
+def test_a_crash_drops_the_recording_that_caused_it(calls, tmp_path, make_faulty, kind):
+    asked = make_faulty(kind)
+    verdict = build(calls.rows, calls.folder, tmp_path / "out")
+    assert (verdict.fresh, len(verdict.rejected), verdict.blocks) == (2, 1, False)
+    rows = {row["session"]: row for row in ledger(tmp_path / "out") if row["entry"] == "session"}
+    assert rows["evil"]["reason"] == "decoder_crash" and kind in rows["evil"]["message"]
+    assert sorted(asked()) == ["evil", "evil", "fine", "good"]  # tried twice, the others once
+    build(calls.rows, calls.folder, tmp_path / "out")
+    assert len(asked()) == 4  # a crash is a function of content: it has a receipt
+
+
+@pytest.mark.parametrize("kind", ["hang", "SIGKILL", "io", *(pytest.param(kind, marks=nightly) for kind in ("memory", "fault", "exit"))])
+def test_the_machines_fault_is_retried_and_then_unsettled_and_nothing_is_committed(
+    calls, tmp_path, make_faulty, monkeypatch, featurised, kind
+):
+    asked = make_faulty(kind, silence_s=3.0 if kind == "hang" else 30.0)
+    out = tmp_path / "out"
+    verdict = build(calls.rows, calls.folder, out)
+    assert verdict.blocks and len(verdict.unsettled) == 1 and "evil" in verdict.unsettled[0]
+    assert not (out / "dataset.json").exists() and not (out / "shards").exists()
+    assert asked().count("evil") == (1 if kind == "fault" else 2)  # a fault of ours stays one
+    assert len(list((out / ".staging/receipts").iterdir())) == 2  # the others are done
+    monkeypatch.undo()
+    featurised.clear()
+    again = build(calls.rows, calls.folder, out)
+    assert (again.fresh, again.blocks) == (3, False)
+    assert featurised == ["evil"]  # only what had no receipt is done again
+
+
+def test_one_crash_is_forgiven(calls, tmp_path, make_faulty):
+    asked = make_faulty("once")
+    assert build(calls.rows, calls.folder, tmp_path / "out").fresh == 3
+    assert asked().count("evil") == 2
+
+
+def test_what_a_library_prints_is_no_answer(calls, tmp_path, make_faulty):
+    make_faulty("noise")
+    assert build(calls.rows, calls.folder, tmp_path / "out").fresh == 3
+
+
+def test_a_crash_on_a_file_that_is_gone_too_does_not_stop_the_build(calls, tmp_path, make_faulty, monkeypatch):
+    """Writing down the crash reads the file once more, and it can fail then."""
+    make_faulty("SIGSEGV")
+    crash = MediaProcess.call
+
+    def crash_and_vanish(self, verb, request, on_progress=lambda _: None):
+        try:
+            return crash(self, verb, request, on_progress)
+        except ChildCrashed:
+            (calls.folder / "call.wav").unlink()
+            raise
+
+    monkeypatch.setattr(MediaProcess, "call", crash_and_vanish)
+    verdict = build(calls.rows, calls.folder, tmp_path / "out")
+    assert verdict.blocks and "evil" in verdict.unsettled[0]
+
+
+def test_errors_cross_as_they_were_raised(tmp_path):
+    with MediaProcess() as media:
+        (tmp_path / "no.wav").write_text("not media")
+        with pytest.raises(MediaError) as error:
+            media.call("look", {"root": str(tmp_path), "path": "no.wav"})
+        assert error.value.reason == "not_media" and error.value.hint
+        with pytest.raises(OSError, match="gone"):
+            media.call("look", {"root": str(tmp_path), "path": "gone.wav"})
+        with pytest.raises(ChildFault, match="KeyError") as fault:
+            media.call("look", {})
+        assert "Traceback" in str(fault.value)
+
+
+def test_a_child_is_reused_until_it_dies_and_replaced_then(raw):
+    with MediaProcess() as media:
+        request = {"root": str(raw.folder), "path": "dyad-1.wav"}
+        first = media.call("look", request)
+        process = media._child
+        assert first == {"channels": 2, "seconds": 3.3, "pictures": False}
+        assert media.call("look", request) == first and media._child is process
+        process.kill()
+        process.wait()
+        assert media.call("look", request) == first and media._child is not process
+    assert media._child is None
+
+
+def test_a_hang_is_noticed_by_silence_and_not_by_length(tmp_path):
+    """A child that says how far it has got may take as long as it wants."""
+    script = tmp_path / "slow.py"
+    slow = "import json, sys, time\nsys.stdin.readline()\n"
+    slow += "for k in range(4):\n    time.sleep(0.4)\n    print(json.dumps({'progress': k}), flush=True)\n"
+    script.write_text(slow + "print(json.dumps({'result': {}}), flush=True)\ntime.sleep(60)\n")
+    with pytest.MonkeyPatch.context() as patch, MediaProcess(silence_s=1.0) as media:
+        patch.setattr(child, "COMMAND", (sys.executable, "-S", str(script)))
+        seen: list[int] = []
+        assert media.call("any", {}, seen.append) == {} and seen == [0, 1, 2, 3]
+        script.write_text("import time\ntime.sleep(60)\n")
+        media.close()
+        with pytest.raises(ChildLost, match="1 s"):
+            media.call("any", {})
+
+
+def test_the_folder_one_stands_in_is_not_imported_from(raw, tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    with MediaProcess() as media:
+        assert media.call("look", {"root": str(raw.folder), "path": "dyad-1.wav"})["channels"] == 2
+
+
+def test_a_child_ends_with_its_parent(raw):
+    """Killed with -9, the parent cannot end it: its input ends."""
+    program = "from microturn.pipelines.child import MediaProcess\nimport os, signal, sys\nm = MediaProcess()\n"
+    program += f"m.call('look', {{'root': {str(raw.folder)!r}, 'path': 'dyad-1.wav'}})\nprint(m._child.pid, flush=True)\n"
+    done = subprocess.run([sys.executable, "-c", program + "os.kill(os.getpid(), signal.SIGKILL)"], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    assert _ends(int(done.stdout))
+
+
+def _ends(pid: int, seconds: float = 10.0) -> bool:
+    import time
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    return False

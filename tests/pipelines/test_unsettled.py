@@ -1,0 +1,104 @@
+"""What the machine could not do is nobody's fault of content: no receipt, no row, nothing committed, and the rerun tries again."""
+
+import os
+from pathlib import Path
+
+import pytest
+from corpora import Raw, build, plan_of, tree
+from microturn.pipelines import featurise, storage
+from microturn.pipelines.storage import Folder
+
+
+@pytest.fixture
+def call(tmp_path) -> Raw:
+    made = Raw(tmp_path / "raw")
+    made.dyad("call", seconds=2.0, rate_hz=44_100)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "no permission"])
+def test_a_file_that_cannot_be_read_is_unsettled(call, tmp_path, monkeypatch, kind):
+    call.dyad("evil", seconds=1.0, seed=9)
+    path = call.folder / "dyad-9.wav"
+    good = path.read_bytes()
+    if kind == "no permission":  # root may read everything, so the filesystem says it instead
+        stat = os.stat
+
+        def denied(at, **more):
+            if str(at) == str(path):
+                raise PermissionError(13, "Permission denied", str(at))
+            return stat(at, **more)
+
+        monkeypatch.setattr(storage.os, "stat", denied)
+    else:
+        path.unlink()
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    verdict = build(call.rows, call.folder, tmp_path / "out")
+    assert verdict.blocks and len(verdict.unsettled) == 1 and "evil" in verdict.unsettled[0]
+    assert not (tmp_path / "out/dataset.json").exists()
+    monkeypatch.undo()
+    if kind != "no permission":
+        path.rmdir() if kind == "folder" else path.unlink()
+        path.write_bytes(good)
+
+
+def test_the_rerun_settles_what_was_unsettled(call, tmp_path, featurised):
+    call.dyad("evil", seconds=1.0, seed=9)
+    good = (call.folder / "dyad-9.wav").read_bytes()
+    (call.folder / "dyad-9.wav").unlink()
+    (call.folder / "dyad-9.wav").mkdir()
+    assert build(call.rows, call.folder, tmp_path / "out").blocks
+    (call.folder / "dyad-9.wav").rmdir()
+    call.bytes("dyad-9.wav", good)
+    featurised.clear()
+    assert build(call.rows, call.folder, tmp_path / "out").fresh == 2 and featurised == ["evil"]
+    build(call.rows, call.folder, tmp_path / "straight")
+    assert tree(tmp_path / "out") == tree(tmp_path / "straight")
+
+
+class FailingDisk:
+    """A file that fails when it is read at or beyond a place."""
+
+    def __init__(self, path: Path, at: int) -> None:
+        self._file, self._at = open(path, "rb"), at
+
+    def read(self, size: int = -1) -> bytes:
+        if self._file.tell() + max(size, 1) > self._at:
+            raise OSError(5, "Input/output error")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_failing_disk_is_never_taken_for_a_short_recording(call, tmp_path, monkeypatch, share, ending):
+    call.dyad("flac", seconds=8.0, ending="flac", seed=4, rate_hz=48_000)
+    call.dyad("wav", seconds=8.0, ending="wav", seed=5, rate_hz=48_000)
+    item = next(i for i in plan_of(call.rows, call.folder).items if i.key == ending)
+    size = item.files[0].size_bytes
+    monkeypatch.setattr(storage, "open_source", lambda root, path: FailingDisk(Path(root) / path, int(size * share)))
+    with pytest.raises(OSError, match="Input/output"):
+        featurise.make(item, Folder(str(tmp_path / "staging")))
+    assert not Folder(str(tmp_path / "staging")).names("receipts")
+
+
+def test_a_file_that_changes_while_it_is_read_is_unsettled(call, tmp_path, monkeypatch):
+    item = plan_of(call.rows, call.folder).items[0]
+    os.utime(call.folder / "dyad-0.wav", (1, 1))
+    with pytest.raises(OSError, match="changed"):
+        featurise.make(item, Folder(str(tmp_path / "staging")))
+
+
+def test_a_full_disk_is_unsettled(call, tmp_path, monkeypatch):
+    item = plan_of(call.rows, call.folder).items[0]
+    monkeypatch.setattr(Folder, "adopt", lambda self, path, name: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        featurise.make(item, Folder(str(tmp_path / "staging")))
