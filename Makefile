@@ -27,8 +27,9 @@ demo: $(VENV)/core  ## sample recordings → a verified corpus in demo-out, in i
 	$(BIN)/microturn verify $(OUT)/corpus --against $(MEDIA) --windows 2
 	$(BIN)/microturn report $(OUT)/corpus
 	$(BIN)/microturn inspect $(OUT)/corpus
+	$(BIN)/microturn inspect $(OUT)/corpus video-00000-assistant-0000000 --ticks 40:56
 	@echo
-	@echo "Look at $(OUT)/corpus/report.html; one window, tick by tick: $(BIN)/microturn inspect $(OUT)/corpus KEY"
+	@echo "Look at $(OUT)/corpus/report.html; more of a window, tick by tick: $(BIN)/microturn inspect $(OUT)/corpus KEY"
 
 test: $(VENV)/dev  ## the tests that CI runs, in their own environment
 	$(BIN)/python -m pytest -q -m "not nightly"

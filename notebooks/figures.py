@@ -31,3 +31,13 @@ def ms(samples: int) -> str:
 def number(value: int) -> str:
     """An integer with narrow spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")
+
+
+def counted(value: int, thing: str) -> str:
+    """`1 shard`, `66000 shards`: digits alone, for a terminal whose text may be searched."""
+    return f"{value} {plural(value, thing)}"
+
+
+def plural(value: int, thing: str) -> str:
+    """The thing's name after such a number."""
+    return thing if value == 1 else f"{thing}s"

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from ..pipelines.corpus import Corpus
 from . import survey, whereabouts
-from .figures import hms, mib, ratio, share
+from .figures import counted, hms, mib, ratio, share
 from .ticks import printable
 
 KEY_COLUMNS = ("key", "split", "num_ticks", "num_tokens", "num_own_words", "num_pairs", "overlap_ticks", "max_lag_ticks")
@@ -35,7 +35,7 @@ def _totals(corpus: Corpus, held: survey.Windows, went: whereabouts.Whereabouts)
     for label, value in (
         ("sessions", f"{held.num_sessions}, {hms(held.session_ticks)} (h:mm:ss); {sums['rejected_sessions']} more were dropped whole"),
         ("views", f"{held.num_views}, {hms(ticks)}"),
-        ("windows", f"{held.num_windows} in {len(corpus.shards)} shards ({splits or 'none'}), {mib(held.tar_bytes)}"),
+        ("windows", f"{held.num_windows} in {counted(len(corpus.shards), 'shard')} ({splits or 'none'}), {mib(held.tar_bytes)}"),
         ("words", f"{held.num_words}"),
         ("events", ", ".join(f"{kind} {count}" for kind, count in held.events.items()) or "none"),
         (
@@ -44,8 +44,8 @@ def _totals(corpus: Corpus, held: survey.Windows, went: whereabouts.Whereabouts)
             f"nobody {share(ticks - own - heard + both, ticks)}",
         ),
         ("tokens", f"{totals['num_tokens']}, {ratio(totals['num_tokens'], ticks)} a tick ({corpus.layout.tokenizer})"),
-        ("pictures", f"{totals['num_pairs']} pairs, {totals['num_patches']} patches"),
-        ("text lag", f"at most {max(held.lags, default=0)} ticks"),
+        ("pictures", f"{counted(totals['num_pairs'], 'pair')}, {totals['num_patches']} patches"),
+        ("text lag", f"at most {counted(max(held.lags, default=0), 'tick')}"),
         ("audio", f"{share(sums['audio_dropped'], sums['audio_decoded'], 2)} dropped; {len(went.faults) or 'no'} ledger sums open"),
         ("digests", " ".join(f"{key} {digest[:12]}" for key, digest in digests.items())),
     ):
@@ -55,19 +55,13 @@ def _totals(corpus: Corpus, held: survey.Windows, went: whereabouts.Whereabouts)
 
 def _reasons(went: whereabouts.Whereabouts) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name, justify in (
-        ("entry", "left"),
-        ("reason", "left"),
-        ("stage", "left"),
-        ("rows", "right"),
-        ("sum", "right"),
-        ("for example", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=name != "for example", max_width=60)
+    for name in ("entry", "reason", "stage", "rows", "sum", "for example"):
+        last = name == "for example"
+        table.add_column(name, justify="right" if name in ("rows", "sum") else "left", no_wrap=not last, max_width=60 if last else None)
     for (entry, reason, stage, unit), what in went.reasons.items():
         first = what.examples[0]
         place = " ".join(filter(None, (first["session"], first["stream"], first["message"])))
-        total = f"{what.units} {unit}{'s' * (what.units != 1)}"
+        total = counted(what.units, unit)
         table.add_row(entry, printable(reason), stage, str(what.rows), total, printable(place))
     return table
 

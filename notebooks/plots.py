@@ -60,7 +60,7 @@ def voices(
         _waveform(ax, samples_S, start, base, colour)
     for base, row, colour in ((0.4, 0, HEARD), (-2.0, 1, OWN)):
         if active_2T is not None:
-            spans = [(_seconds(start + at * TICK_SAMPLES), TICK_SAMPLES / SAMPLE_RATE_HZ) for at in np.flatnonzero(active_2T[row])]
+            spans = [(_seconds(start + at * TICK_SAMPLES), TICK_SAMPLES / SAMPLE_RATE_HZ) for at in np.flatnonzero(active_2T[row]).tolist()]
             ax.broken_barh(spans, (base, 0.08), color=colour, linewidth=0)
     for word in words:
         if start <= word["start"] < stop:
@@ -184,7 +184,7 @@ def _on_ticks(ax: Axes, start: int, stop: int, colour: str = RULE, zorder: float
 
 def _boxes(slots: NDArray[np.uint8], ids: NDArray[np.int32], layout: LayoutSpec, tokenizer: Tokenizer | None) -> list[tuple[Slot, str]]:
     """(slot, label) of each box of one tick, in order."""
-    found = []
+    found: list[tuple[Slot, str]] = []
     for slot, run in groupby(zip(slots.tolist(), ids.tolist(), strict=True), key=lambda token: Slot(token[0])):
         run_ids = [id_ for _, id_ in run]
         if slot in (Slot.PATCH, Slot.HEARD, Slot.OWN):

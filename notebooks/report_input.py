@@ -5,7 +5,7 @@ from typing import Any
 
 from ..schemas.clock import SAMPLE_RATE_HZ, clock_text
 from . import page
-from .figures import number
+from .figures import number, plural
 from .page import Html, tag
 from .whereabouts import Whereabouts
 
@@ -22,7 +22,7 @@ def input_section(went: Whereabouts) -> Html:
             tag("b", reason),
             stage,
             number(what.rows),
-            f"{number(what.units)} {unit}{'s' * (what.units != 1)}",
+            f"{number(what.units)} {plural(what.units, unit)}",
             _examples(what.examples),
         )
         for (entry, reason, stage, unit), what in went.reasons.items()

@@ -54,7 +54,7 @@ def survey(corpus: Corpus) -> Windows:
     sessions = table.group_by("session").aggregate([("session_ticks", "max")])
     once = _each_once(table)  # a view's windows begin where those of every other view do, and hold the same words and events
     split_sessions = table.group_by("split").aggregate([("session", "count_distinct")])
-    by_split = {name: {} for name in sorted(table["split"].unique().to_pylist())}
+    by_split: dict[str, Counts] = {name: {} for name in sorted(table["split"].unique().to_pylist())}
     for column in SUMS:
         for name, total in _sums(table, "split", column).items():
             by_split[name][column] = total

@@ -87,7 +87,7 @@ def ticks(record: Record, layout: LayoutSpec, tokenizer: Tokenizer | None) -> li
     heard_words, own_words = _words(record)
     pts = {int(tick): tuple(map(int, pair)) for tick, pair in zip(record.picture_tick, record.picture_pts, strict=True)}
     own_active = [*record.activity[-1].tolist(), meta["after"]["own_active"]]
-    heard_active = record.activity[:-1].any(axis=0)
+    heard_active: list[int] = record.activity[:-1].max(axis=0, initial=0).tolist()
     found = []
     for row in range(before + num_ticks):
         k = row - before  # of the window
@@ -95,7 +95,7 @@ def ticks(record: Record, layout: LayoutSpec, tokenizer: Tokenizer | None) -> li
             Tick(
                 tick=first_tick + k,
                 heard_bars=tuple(bars[k] for bars in heard) if k >= 0 else (),
-                heard_active=bool(k >= 0 and heard_active[k]),
+                heard_active=k >= 0 and bool(heard_active[k]),
                 picture_pts=pts.get(k, ()),
                 heard_words=tuple(heard_words.get(first_tick + k, ())),
                 perceived=perceived.get(row, ()),

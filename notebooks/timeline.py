@@ -16,6 +16,7 @@ from ..schemas.clock import TICK_SAMPLES, clock_text
 from ..schemas.layout import LayoutSpec
 from ..schemas.record import Record
 from ..transforms.tokenizer import Tokenizer
+from .figures import counted
 from .ticks import Tick, printable, ticks
 
 MIN_QUIET = 3  # so many quiet ticks in a row become one line
@@ -52,6 +53,7 @@ def timeline(
     first, view = record.meta["first_tick"], record.meta["view"]
     rows = [t for t in ticks(record, layout, tokenizer) if start_tick <= t.tick < stop_tick or (t.tick == -1 and start_tick == 0)]
     margins = _margins([*earlier_events, *record.events], view, first, first + record.num_ticks)
+    name_them = sum(map(len, record.meta["heard"])) > 1
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("clock", no_wrap=True, width=9)
     table.add_column("tick", justify="right", no_wrap=True, width=6)
@@ -60,14 +62,12 @@ def timeline(
     table.add_column("│", no_wrap=True, width=1)
     table.add_column("performed → next tick", ratio=1, overflow="fold")
     for run in _runs(rows, margins):
-        if len(run) > MIN_QUIET + 99:
+        if len(run) >= MIN_QUIET:
             table.add_row(_clock(run[0].tick), str(run[0].tick), "", _quiet(run), "│", "", style="dim")
         else:
             for tick in run:
                 margin = margins.get(tick.tick, Margin(lanes="  ", names=()))
-                table.add_row(
-                    _clock(tick.tick), str(tick.tick), _events(margin), _perceived(tick, len(record.meta["heard"])), "│", _performed(tick)
-                )
+                table.add_row(_clock(tick.tick), str(tick.tick), _events(margin), _perceived(tick, name_them), "│", _performed(tick))
     return Group(Text(header(record)), Text(""), table, Text(""), Text(LEGEND, style="dim"))
 
 
@@ -81,8 +81,9 @@ def header(record: Record) -> str:
     return (
         f"session {printable(meta['session_id'])} as {meta['view']} lives it (role {meta['role']}{speaker}) · heard: {heard} · "
         f"seen: {seen if pictures['stream'] else 'nothing'}\n"
-        f"window: ticks {first}–{stop - 1} of {meta['session_ticks']}, {_clock(first)}–{_clock(stop)} · {len(record.tokens)} tokens · "
-        f"{len(record.picture_tick)} picture pairs · text lag at most {meta['max_lag_ticks']} ticks"
+        f"window: ticks {first}–{stop - 1} of {meta['session_ticks']}, {_clock(first)}–{_clock(stop)} · "
+        f"{counted(len(record.tokens), 'token')} · {counted(len(record.picture_tick), 'picture pair')} · "
+        f"text lag at most {counted(meta['max_lag_ticks'], 'tick')}"
     )
 
 
@@ -138,7 +139,7 @@ def _events(margin: Margin) -> Text:
     return text
 
 
-def _perceived(tick: Tick, num_heard: int) -> Text:
+def _perceived(tick: Tick, name_them: bool) -> Text:
     text = Text()
     if tick.tick < 0:
         return Text("the session begins", style="dim")
@@ -149,7 +150,7 @@ def _perceived(tick: Tick, num_heard: int) -> Text:
     for piece in tick.perceived:
         text.append(" ")
         text.append(piece, style="bold")
-    words = [word if num_heard == 1 else f"{who}: {word}" for who, word in tick.heard_words]
+    words = [f"{who}: {word}" if name_them else word for who, word in tick.heard_words]
     if words:
         text.append(f" ({' '.join(words)})", style="dim")
     return text

@@ -1,6 +1,8 @@
 """`microturn inspect`: keys by their beginning, ranges, raw tokens, the overview. Through the command line, in this process."""
 
 import re
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -128,3 +130,9 @@ def test_events_before_are_those_of_the_window_before(hostile, key):
     later = hostile.find(f"{key[:-7]}0000010")
     assert find.events_before(hostile, later, known) == hostile.read(hostile.find(key)).events
     assert find.events_before(hostile, hostile.find(key), known) == []
+
+
+def test_terminal_and_page_need_no_matplotlib():
+    modules = "inspect_command, overview, raw_tokens, report, report_command, timeline"
+    program = f"import sys; sys.modules['matplotlib'] = sys.modules['IPython'] = None; from microturn.notebooks import {modules}"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,5 +1,6 @@
 """report.html: its numbers are those of a slower count over whole records, its sums close, and no name in it is markup."""
 
+import hashlib
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -134,6 +135,9 @@ def test_a_sample_is_the_same_every_time_and_grows(hostile):
     assert few == sample(hostile, 3, BytesTokenizer())
     assert few.num_windows == 3 and more.num_ticks > few.num_ticks
     assert all(more.slots[name] >= count for name, count in few.slots.items())
+    rows = sorted(hostile.rows(), key=lambda row: hashlib.sha256(row["key"].encode()).hexdigest())[:3]
+    assert few.num_ticks == sum(row["num_ticks"] for row in rows)
+    assert sum(few.slots.values()) == sum(row["num_tokens"] for row in rows)
 
 
 def test_a_sample_of_all_windows_counts_all_of_it(hostile):

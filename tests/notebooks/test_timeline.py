@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from microturn.notebooks import lag, ticks, timeline
 from microturn.schemas.layout import LayoutSpec, Slot
@@ -83,6 +83,11 @@ def test_a_turn_from_the_window_before_reaches_over(little):
     assert "┃" not in next(line for line in shown(little, stop_tick=2).splitlines() if line.startswith("0:00:00.0"))
 
 
+def test_of_several_who_are_heard_each_word_has_its_speaker(little):
+    meta = little.meta | {"heard": [["guest", "other"]]}
+    assert "(guest: What)" in shown(replace(little, meta=meta)) and "(What)" in shown(little)
+
+
 def test_the_words_said_are_the_words_there_were(little):
     said = "".join(re.sub(r"<[^>]*>", "", piece)[1:-1] for tick in ticks.ticks(little, LAYOUT, BYTES) for piece in tick.said)
     assert said == " Extraordinary" + r" \x1b[31mred"
@@ -102,6 +107,7 @@ controls = st.lists(st.lists(st.tuples(st.sampled_from(["delegate", "cancel"]), 
 
 
 @settings(max_examples=60, deadline=None)
+@example(say=[[], [], ["a"]], control=[], lead=1, cut=0)
 @given(say=texts, control=controls, lead=st.integers(0, 2), cut=st.integers(0, 12))
 def test_the_lag_read_back_is_the_lag_that_was_made(say, control, lead, cut):
     layout = LayoutSpec(text_lead_ticks=lead, say_quota=4)
