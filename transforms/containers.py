@@ -68,7 +68,7 @@ class ByteReader:
 @contextmanager
 def open_bytes(source: Source) -> Iterator[ByteReader]:
     """A reader at the file's first byte. A file object is the caller's to close. An OSError passes through untouched."""
-    with nullcontext(source) if hasattr(source, "read") else open(source, "rb") as file:
+    with open(source, "rb") if isinstance(source, str | os.PathLike) else nullcontext(source) as file:
         yield ByteReader(file)
 
 
@@ -93,9 +93,7 @@ def open_media(source: Source, limits: LimitSpec | None = None) -> Iterator[Inpu
         }
         try:
             container = av.open(reader, mode="r", options=options, io_open=_refuse, metadata_errors="replace", buffer_size=BUFFER_BYTES)
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
+        except av.FFmpegError as error:  # ENOMEM too: it is what libav calls a size that a damaged header asks for
             raise MediaError(
                 f"{name_of(source)}: not a recording that can be opened ({error.strerror})",
                 reason="not_media",
@@ -147,7 +145,9 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
                 return
             num_stumbles = 0
             item: Decoded | Fault = Decoded(packet, packet.decode())
-        except MemoryError:
+        except IndexError:
+            if packet is None:  # PyAV also flushes streams that appeared in mid-file, which it does not know; ours have been flushed by now
+                return
             raise
         except av.FFmpegError as error:  # libav's word about the content; a failing disk raises a plain OSError
             num_faults += 1
@@ -163,7 +163,7 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
 
 def name_of(source: Source) -> str:
     """The file's own name, for messages: no folder, so that no path of this machine reaches an output."""
-    path = getattr(source, "name", "") if hasattr(source, "read") else os.fspath(source)
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "")
     return os.path.basename(path) if isinstance(path, str) and path else "recording"
 
 

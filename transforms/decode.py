@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
@@ -67,7 +67,7 @@ class PictureFrame(NamedTuple):
 def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Iterator[AudioBlock | Fault]:
     """The PCM of audio stream `index`, block by block, with faults where they happened. Closing the iterator closes the file."""
     with open_media(source, limits) as container:
-        stream = pick(container, "audio", index, source)
+        stream = cast(av.AudioStream, pick(container, "audio", index, source))
         time_base = Fraction(stream.time_base)
         to_float = _FloatPcm()
         held: deque[AudioBlock] = deque()
@@ -96,7 +96,7 @@ def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Iterator[Audi
 def pictures(source: Source, index: int, limits: LimitSpec) -> Iterator[PictureFrame | Fault]:
     """The pictures of video stream `index` in order of presentation, with faults where they happened. Closing it closes the file."""
     with open_media(source, limits) as container:
-        stream = pick(container, "video", index, source)
+        stream = cast(av.VideoStream, pick(container, "video", index, source))
         time_base = Fraction(stream.time_base)
         for item in decoded(container, [stream], limits):
             if isinstance(item, Fault):
@@ -115,7 +115,7 @@ def _drain(held: deque[AudioBlock]) -> Iterator[AudioBlock]:
         yield held.popleft()
 
 
-def _without_padding(held: list[AudioBlock], stream: av.audio.stream.AudioStream, packet_stop: int | None) -> list[AudioBlock]:
+def _without_padding(held: list[AudioBlock], stream: av.AudioStream, packet_stop: int | None) -> list[AudioBlock]:
     """The last blocks of an mp4, m4a or mov, with the samples marked that lie beyond the end that the container gives.
 
     It gives two: the last packet's duration, which is exact where it is shorter than what was decoded, and the edit list, in the movie's

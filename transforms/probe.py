@@ -145,7 +145,7 @@ def _is_within(stream: Stream, limits: LimitSpec) -> bool:
     if stream.codec_context is None:
         return False
     try:
-        check_limits(_describe(stream, stream.type, 0, None, Claim()), limits)
+        check_limits(_describe(stream, "audio" if stream.type == "audio" else "video", 0, None, Claim()), limits)
     except MediaError:
         return False
     return True

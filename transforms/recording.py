@@ -99,7 +99,7 @@ class Recording:
             "source": session.source,
             "license": session.license,
             "consent": session.consent,
-            "custom": dict(sorted(session.custom.items())),
+            "custom": [{"key": key, "value": value} for key, value in sorted(session.custom.items())],  # a mapping would have other keys
             "participants": [{"id": p.id, "speaker": p.speaker, "role": p.role} for p in session.cast()],
             "streams": ledger.stream_metas(session, self._streams),
             "levels": [

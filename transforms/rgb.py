@@ -95,7 +95,7 @@ class RgbScaler:
             interpolation=_SCALING,
             threads=1,
         )
-        picture = turn.apply(scaled.to_ndarray())
+        picture = turn.apply(np.asarray(scaled.to_ndarray(), np.uint8))
         if (height, width) == self.size_px:
             return np.ascontiguousarray(picture)
         canvas = np.zeros((*self.size_px, 3), np.uint8)

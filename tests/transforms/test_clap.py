@@ -193,6 +193,8 @@ def test_an_edit_list_that_starts_late_in_the_media_is_followed():
     assert track.end == 40_000 and track.report().dropped[-1].reason == "codec_padding"
     cut = edit_list(data, 0, media_time=video_first + 10 * VIDEO_TICKS // 25, duration_ms=2_000)
     assert (onset(heard(cut)[0]), light_on(seen(cut))) == (before[0], before[1] - 6_400)
+    report = PictureTrack.open(BytesIO(cut), probe(BytesIO(cut), SPEC.limits), 0, file_start=Fraction(0), spec=SPEC).report()
+    assert (report.declared, report.missing) == (report.decoded, 0) and report.decoded < 75  # what the list leaves out is not missing
 
 
 def test_drift_is_measured_and_not_corrected():

@@ -64,7 +64,7 @@ def corners(picture):
 def timelines(draw):
     """Milliseconds of pictures: steady, with holes, equal times, falls back and missing times."""
     times, now = [], draw(st.integers(0, 700))
-    for _ in range(draw(st.integers(1, 60))):
+    for _ in range(draw(st.integers(1, 30))):
         kind = draw(st.sampled_from(["steady", "steady", "steady", "same", "hole", "back", "untimed"]))
         event(kind)
         now += {"steady": draw(st.integers(1, 120)), "hole": draw(st.integers(300, 3_500))}.get(kind, 0)
