@@ -111,11 +111,9 @@ def decode_array(data: bytes, *, where: str) -> np.ndarray:
     if count * dtype.itemsize != size:
         raise CorpusError(f"{where}: {dtype} {list(shape)} is {count * dtype.itemsize} bytes, found {size}")
     try:
-        array = np.frombuffer(data, dtype, count, header.end()).reshape(shape)
+        return np.frombuffer(data, dtype, count, header.end()).reshape(shape)  # read-only, as bytes are
     except ValueError as error:  # nothing, but of lengths beyond what an array may have
         raise CorpusError(f"{where}: {dtype} {list(shape)}: {error}") from None
-    array.setflags(write=False)
-    return array
 
 
 def encode_json(value: Any) -> bytes:

@@ -39,15 +39,13 @@ ONLY_IN = {  # a heavy or foreign package → the rooms that may know of it
     "librosa": {"transforms"},
     "soxr": {"transforms"},
     "av": {"transforms", "pipelines"},
-    "pydantic": {"schemas"},
     "click": {"cli", "pipelines", "trainer", "notebooks"},
 }
 IMPORTED_AS = {  # distribution → what it is imported as, and what it brings, where that is not its own name
     "apache-beam": {"apache_beam", "google"},
-    "hibari-tts": {"hibari"},
+    "hibari-tts": {"hibari", "onnxruntime"},
     "ipykernel": {"IPython"},
     "pillow": {"PIL"},
-    "piper-tts": {"piper", "onnxruntime"},
     "pyyaml": {"yaml"},
 }
 MAX_LINES = 400
@@ -172,7 +170,7 @@ def fresh(program: str) -> str:
     [
         ("schemas", "torch triton webdataset apache_beam av scipy soxr librosa PIL click rich"),
         ("transforms", "torch triton webdataset apache_beam librosa soxr PIL tokenizers tml_renderers click rich pyarrow.parquet"),
-        ("pipelines", "torch triton webdataset librosa soxr PIL tokenizers tml_renderers matplotlib hibari piper onnx"),
+        ("pipelines", "torch triton webdataset librosa soxr PIL tokenizers tml_renderers matplotlib hibari onnx"),
     ],
     ids=["schemas", "transforms", "pipelines"],
 )
@@ -290,7 +288,7 @@ def lines_with(pattern: str, files: list[Path]) -> list[str]:
     return found
 
 
-MACHINE_PATH = r"(?<![\w.])/(?:work|home|tmp|root|Users)/"
+MACHINE_PATH = r"(?<![\w.])/(?:work|home|tmp|root|Users)/\w"
 LEFT_OVER = r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b"
 
 

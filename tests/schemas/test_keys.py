@@ -89,7 +89,12 @@ def test_splits_are_where_they_were():
     """Golden; the first two bytes of sha256sum's digests, laid on [0, 1): test to 0.25, train to 0.75, val."""
     found = [split_of(f"s{n}", "", {"train": 2, "val": 1, "test": 1}) for n in range(10)]
     assert found == ["train", "train", "test", "val", "train", "train", "test", "test", "train", "test"]
-    assert split_of("s0", "speaker-9", SHARES) == split_of("another", "speaker-9", SHARES)  # a group is never divided
+
+
+def test_a_group_is_never_divided():
+    thirds, ids = {"train": 1, "val": 1, "test": 1}, [f"s{n}" for n in range(50)]
+    assert len({split_of(id_, "", thirds) for id_ in ids}) == 3
+    assert len({split_of(id_, "speaker-9", thirds) for id_ in ids}) == 1
 
 
 def test_the_shares_of_splits_converge():

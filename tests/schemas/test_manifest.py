@@ -24,6 +24,7 @@ FULL = {
     "transcripts": [
         {"path": "a.json", "participant": "anna", "clock": "stream", "stream": "a", "format": "moshi"},
         {"path": "b.stm", "clock": "session", "speakers": {"A": "anna", "B": "bob"}},
+        {"path": "c.ctm", "clock": "file", "speakers": {"1": "bob"}},
     ],
     "events": [
         {"kind": "typed", "at": 1.5, "participant": "bob", "text": "hm"},
@@ -136,6 +137,7 @@ def test_parquet_and_json_say_the_same():
     """A Parquet row has every column, absent ones as nulls, and structs have every field."""
     rows = pa.Table.from_pylist([FULL | {"custom": None}, ROW]).to_pylist()
     assert rows[1]["streams"][0]["gain"] is None and rows[1]["events"] is None and rows[0]["streams"][1]["channel"] is None
+    assert rows[0]["transcripts"][2]["speakers"]["A"] is None
     assert parse(rows[0]) == parse(FULL, custom={}) and parse(rows[1]) == parse(ROW)
     assert parse(rows[1]).digest() == parse(ROW).digest()
 

@@ -188,6 +188,7 @@ class Bomb:
         "pickle": pickle.dumps(Bomb()),
         "object array": pickled(),
         "object array, opened on reading": header_of(plain("|O")) + pickle.dumps(Bomb()),
+        "another length of header": b"\x93NUMPY\x01\x00\x10\x00" + plain() + b"\0" * 6,
         "cut": header_of(plain()) + b"\0" * 5,
         "too long": header_of(plain()) + b"\0" * 7,
         "version 2": header_of(plain(), b"\x02\x00") + b"\0" * 6,

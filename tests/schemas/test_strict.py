@@ -146,10 +146,11 @@ def test_a_refusal_is_short_whatever_was_found(bomb):
     assert len(str(refused.value)) < 250
 
 
-def test_a_row_nested_deeper_than_python_goes_is_refused_in_words():
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}], ids=["lists", "mappings"])
+def test_a_row_nested_deeper_than_python_goes_is_refused_in_words(wrap):
     deep: Any = 1
     for _ in range(2 * sys.getrecursionlimit()):
-        deep = [deep]
+        deep = wrap(deep)
     for row in ({"id": deep}, {"id": "s", "streams": deep}, {"id": "s", "streams": [STREAM], "custom": {"a": deep}}):
         with pytest.raises(InputError, match=r"^m\.jsonl:3: "):
             Session.parse(row, where="m.jsonl:3")
