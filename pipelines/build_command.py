@@ -24,9 +24,7 @@ MAX_SHOWN = 10
 
 
 @click.command("build", context_settings={"ignore_unknown_options": True})
-@click.argument("input_", metavar="INPUT")
-@click.argument("out", metavar="OUT")
-@click.argument("beam", nargs=-1, type=click.UNPROCESSED, metavar="[BEAM OPTIONS]...")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="INPUT OUT [BEAM OPTIONS]...")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Local worker processes.")
 @click.option("--infer", is_flag=True, help="Read the folder by its layout even where it has a manifest.jsonl.")
 @click.option("--spec", "spec_path", type=click.Path(exists=True, dir_okay=False), help="Feature spec, YAML or JSON; see --print-spec.")
@@ -43,14 +41,14 @@ MAX_SHOWN = 10
 @click.option("--hang-after", default=600.0, show_default=True, help="Seconds without progress after which a decoder is given up.")
 @click.option("--allow-mixed-toolchain", is_flag=True, help="Take workers or a corpus of other versions; bytes may differ.")
 @click.pass_context
-def build_command(ctx: click.Context, input_: str, out: str, **options: Any) -> None:
+def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any) -> None:
     """Build a corpus of micro-turns: shards, index, ledger and dataset.json in the folder OUT.
 
     INPUT is a manifest (.jsonl or .parquet, one session a row) or a folder: its manifest.jsonl if it has one, else stereo files with word
     timings in a .json beside them (left = assistant), one file per speaker, or any other audio and video. The same command again resumes
     what was interrupted, and adds recordings that are new.
 
-    Options that are not listed here go to Beam: --runner=DaskRunner, --runner=FlinkRunner --flink_master=…
+    Options that are not listed here go to Beam, written with “=”: --runner=DaskRunner, --runner=FlinkRunner --flink_master=…
 
     \b
     Examples:
@@ -70,12 +68,28 @@ def build_command(ctx: click.Context, input_: str, out: str, **options: Any) -> 
     if options["print_spec"]:
         click.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
         return
+    input_, out, beam = _apart(ctx, arguments)
     try:
-        code = _build(console, input_, out, spec, options)
+        code = _build(console, input_, out, spec, options | {"beam": beam})
     except KeyboardInterrupt:
         console.print("interrupted: what has a receipt is kept; run the same command again to go on")
         code = EXIT_INTERRUPTED
     ctx.exit(code)
+
+
+def _apart(ctx: click.Context, arguments: tuple[str, ...]) -> tuple[str, str, list[str]]:
+    """INPUT, OUT and Beam's options, in whatever order they stand: an option is never taken for a folder's name."""
+    beam = [argument for argument in arguments if argument.startswith("-")]
+    if beam:
+        from .runners import refuse_unknown
+
+        refuse_unknown(beam, [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("-")])
+    match [argument for argument in arguments if argument not in beam]:
+        case [input_, out]:
+            return input_, out, beam
+        case others:
+            given = " ".join(others) or "nothing"
+            raise click.UsageError(f"INPUT and OUT are needed, and Beam's options as --name=value; found {given}", ctx)
 
 
 def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: dict[str, Any]) -> int:
@@ -188,8 +202,8 @@ def _spec(path: str | None, settings: tuple[str, ...]) -> FeatureSpec:
     if path:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML ({error})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not YAML ({_on_one_line(error)})") from None
         if not isinstance(data, dict):
             raise InputError(f"{path}: found {type(data).__name__}, expected a mapping")
     for setting in settings:
@@ -200,7 +214,12 @@ def _spec(path: str | None, settings: tuple[str, ...]) -> FeatureSpec:
         place = data
         for name in path_to:
             place = place.setdefault(name, {})
-        place[last] = yaml.safe_load(value)
+            if not isinstance(place, dict):
+                raise InputError(f"--set {setting!r}: {name} is {place!r}, with nothing below it")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {setting!r}: not a YAML value ({_on_one_line(error)})") from None
     return FeatureSpec.parse(data, where=path or "--set")
 
 
@@ -221,8 +240,13 @@ def _splits(text: str) -> dict[str, float]:
         raise InputError(f"--split {text!r}: expected NAME=SHARE,NAME=SHARE", hint="for example train=0.98,val=0.02") from None
 
 
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _tell(console: Console, kind: str, sentences: tuple[str, ...]) -> None:
     for sentence in sentences[:MAX_SHOWN]:
+        sentence = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in sentence)  # ids may move a cursor
         console.print(f"{kind}: {sentence}", style="yellow", markup=False, soft_wrap=True)
     if len(sentences) > MAX_SHOWN:
         console.print(f"… and {len(sentences) - MAX_SHOWN} more")

@@ -4,7 +4,7 @@ All of it follows from dataset.json's content; none of it is read back by us.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..schemas.record import ARRAY_MEMBERS, LABEL_MEMBERS
 from .storage import Folder
 
 ENERGON_VERSION = "7.4.1"  # the version this metadata was tried with
+RIGHTS = ("license", "consent", "source", "language", "speaker")
+MAX_TOLD = 20  # values of each that a person is shown; the index has them all
 
 
 def write(out: Folder, dataset: Mapping[str, Any]) -> None:
@@ -28,8 +30,8 @@ def write(out: Folder, dataset: Mapping[str, Any]) -> None:
 
 
 def _rights(out: Folder, dataset: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The distinct licences, consents, sources and languages of the windows, sorted; "" is left out."""
-    found: dict[str, set[str]] = {name: set() for name in ("license", "consent", "source", "language")}
+    """The distinct licences, consents, sources, languages and speakers of the windows, sorted; "" is left out."""
+    found: dict[str, set[str]] = {name: set() for name in RIGHTS}
     for shard in dataset["shards"]:
         with out.open(f"index/{shard['name']}.parquet") as file:
             table = pq.read_table(file, columns=list(found))
@@ -90,9 +92,15 @@ def _card(dataset: Mapping[str, Any], rights: Mapping[str, list[str]]) -> str:
             content=digests["content"],
             layout=digests["layout"],
             version=dataset["toolchain"]["microturn"],
-            rights="\n".join(f"- {name}: {'; '.join(values) if values else 'not stated by the input'}" for name, values in rights.items()),
+            rights="\n".join(f"- {name}: {_told(values)}" for name, values in rights.items()),
         )
     )
+
+
+def _told(values: Sequence[str]) -> str:
+    """The values as a person reads them, on one line."""
+    shown = "; ".join(" ".join(value.split()) for value in values[:MAX_TOLD]) or "not stated by the input"
+    return shown + (f"; and {len(values) - MAX_TOLD} more" if len(values) > MAX_TOLD else "")
 
 
 def _energon(dataset: Mapping[str, Any]) -> dict[str, str]:
@@ -138,7 +146,8 @@ def _croissant(dataset: Mapping[str, Any], rights: Mapping[str, list[str]]) -> d
             "source": {"fileSet": {"@id": "index"}, "extract": {"column": name}},
         }
         for name, kind in (("key", "sc:Text"), ("session", "sc:Text"), ("view", "sc:Text"), ("split", "sc:Text"), ("shard", "sc:Text"),
-                           ("offset", "sc:Integer"), ("size", "sc:Integer"), ("num_ticks", "sc:Integer"), ("digest", "sc:Text"))
+                           ("offset", "sc:Integer"), ("size", "sc:Integer"), ("num_ticks", "sc:Integer"), ("digest", "sc:Text"),
+                           *((name, "sc:Text") for name in RIGHTS))
     ]  # fmt: skip
     return {
         "@context": {
@@ -162,7 +171,8 @@ def _croissant(dataset: Mapping[str, Any], rights: Mapping[str, list[str]]) -> d
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"microturn-{dataset['digests']['content'][:12]}",
-        "description": "200 ms micro-turns of conversations: what is heard and seen, own speech, words, events, tokens",
+        "description": "200 ms micro-turns of conversations: what is heard and seen, own speech, words, events, tokens. "
+        + " · ".join(f"{name}: {_told(values)}" for name, values in rights.items()),
         "version": "1.0.0",
         "license": rights["license"] or ["not stated by the input"],
         "distribution": [*shards, index],

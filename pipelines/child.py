@@ -44,7 +44,7 @@ class MediaProcess:
         self._lines: queue.Queue[str | None] = queue.Queue()
 
     def call(self, verb: str, request: dict[str, Any], on_progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-        """The child's answer. What may be the machine's fault is tried once more, in a new child.
+        """The child's answer. What may be the machine's fault is tried once more, in a new child if this one is lost.
 
         Raises:
             ChildCrashed: the child died of a signal of its own, twice: content that crashes the decoder.
@@ -55,8 +55,9 @@ class MediaProcess:
         for attempt in (1, 2):
             try:
                 return self._ask(verb, request, on_progress)
-            except (ChildLost, ChildCrashed, OSError):
-                self.close()
+            except (ChildLost, ChildCrashed, OSError) as error:
+                if not isinstance(error, OSError):  # with which it has answered: it lives
+                    self.close()
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")

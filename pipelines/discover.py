@@ -18,7 +18,7 @@ from .storage import Folder
 
 AUDIO = {"aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus", "sph", "wav", "wma"}
 VIDEO = {"avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"}
-WORDS = ("json", "srt", "vtt", "ctm", "stm")
+WORDS = ("json", "ctm", "stm", "vtt", "srt")  # of several beside one recording the first is taken: times of words before times of lines
 IGNORED_FOLDERS = frozenset({"truth"})
 MANIFESTS = ("manifest.jsonl", "manifest.parquet")
 ASSISTANTS = frozenset({"assistant", "agent", "model", "moshi", "main", "left"})
@@ -52,13 +52,12 @@ def find_manifest(folder: Folder) -> str:
 
 
 def discover(folder: Folder, look: Callable[[str], Look | None]) -> Found:
-    """The sessions of a folder. `look` opens a file, outside this process (None: it cannot be opened), and is asked only where names leave
-    a doubt."""
+    """The sessions of a folder. `look` opens a file, outside this process (None: it cannot be opened)."""
     names = [name for name in folder.names() if not _hidden(name)]
     media = [name for name in names if _kind(name)]
     if not media:
         raise InputError(f"{folder.uri}: no audio or video file below it", hint=f"endings known: {', '.join(sorted(AUDIO | VIDEO))}")
-    words = {name: path for path in names for name in [_stem(path)] if _ending(path) in WORDS}
+    words = {_stem(path): path for ending in reversed(WORDS) for path in names if _ending(path) == ending}  # the first of WORDS wins
     layouts = {"stereo": 0, "tracks": 0, "single": 0}
     sessions, taken = [], set()
     for session_id, tracks in _track_groups(media, words, look):
@@ -118,11 +117,9 @@ def _tracks_session(session_id: str, tracks: dict[str, str], words: dict[str, st
 
 
 def _lone_session(session_id: str, path: str, words: dict[str, str], look: Callable[[str], Look | None]) -> tuple[Session, str]:
-    sidecar = words.get(_stem(path))
-    dyad = sidecar is not None and _ending(sidecar) == "json"
-    if not dyad and _kind(path) == "audio":
-        found = look(path)
-        dyad = found is not None and found.channels == 2
+    sidecar, found = words.get(_stem(path)), look(path)
+    is_stereo = found is not None and found.channels == 2
+    dyad = is_stereo and (_kind(path) == "audio" or (sidecar is not None and _ending(sidecar) == "json"))
     row: dict = {"id": session_id}
     if dyad:
         row["participants"] = [{"id": "assistant", "role": "assistant"}, {"id": "user", "role": "user"}]
@@ -138,7 +135,7 @@ def _lone_session(session_id: str, path: str, words: dict[str, str], look: Calla
     if _kind(path) == "video":
         who = "user" if dyad else "scene"
         row["streams"].append({"id": f"{who}-video", "path": path, "kind": "video", "participant": who})
-        if (found := look(path)) is not None and not found.channels:
+        if found is not None and not found.channels:
             row["streams"] = row["streams"][-1:]
     if sidecar:
         participant = {} if dyad else {"participant": "scene"}

@@ -3,6 +3,8 @@
 What is done is told by callbacks, so that a terminal, a notebook and a test watch the same run.
 """
 
+import math
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,23 +14,25 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from ..schemas.errors import CorpusError, InputError
+from ..schemas.errors import CorpusError, InputError, MicroturnError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.spec import FeatureSpec
+from ..transforms import tokenizer
 from . import featurise, runners
 from .commit import read_dataset
 from .gather import RECEIPTS
 from .graph import Build, BuildCorpus
 from .parts import PARTS
 from .plan import NOT_THERE, Plan
-from .settle import Verdict
+from .settle import VERDICT, Verdict
 from .storage import Folder
 
 STAGING = ".staging"
 PLAN = "plan.jsonl"
 DEFAULT_SPLITS = {"train": 0.98, "val": 0.01, "test": 0.01}
 SHARD_BYTES = 512 << 20
+SPLIT = r"[a-z0-9_]{1,16}"  # as in a manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +70,13 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
 
     Raises:
         CorpusError: the folder holds a corpus of another spec, layout or toolchain.
-        InputError: an option that the runner does not know.
+        InputError: nothing to build, no such tokenizer, an option that the runner does not know.
+        MicroturnError: the runner gave up; what has a receipt is kept.
     """
+    if not plan.items and not plan.rejected:
+        raise InputError("no session to build")
+    tokenizer.load(settings.layout, settings.tokenizer_path or None)  # a worker would miss it only when all is decoded
+    runner, options = runners.make(settings.beam, num_elements=len(plan.items) + len(plan.rejected))
     out, staging = Folder(settings.out), settings.staging_folder
     before = read_dataset(out)
     _refuse_other(before, settings, toolchain)
@@ -93,9 +102,15 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
         name = f"{receipt.session}-{receipt.source_digest[:16]}.json"
         featurise.write_receipt(staging, name, receipt)
         elements.append(featurise.outcome_of(receipt, name))
-    runner, options = runners.make(settings.beam, num_elements=len(elements))
+    staging.delete(VERDICT)  # of the build before
     with _Watch(plan, staging, on_progress):
-        _run_graph(elements, build, runner, options)
+        try:
+            _run_graph(elements, build, runner, options)
+        except MicroturnError:
+            raise
+        except Exception as error:
+            hint = "mend what it names, and run the same build again: what has a receipt is kept"
+            raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
     verdict = Verdict.read(staging)
     staging.delete(featurise.UNDER_WAY)
     for folder in (out, staging):
@@ -111,6 +126,11 @@ def _run_graph(elements: list[WorkItem | Outcome], build: Build, runner: Any, op
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | "Sessions" >> beam.Create(elements, reshuffle=False) | "Build" >> BuildCorpus(build)
     pipeline.run().wait_until_finish()
+
+
+def _last_line(error: Exception) -> str:
+    """What went wrong. A runner with processes of its own raises their whole traceback as one text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def drop_ratio(dataset: Mapping[str, Any]) -> float:
@@ -173,17 +193,22 @@ class _Watch:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._look()
 
     def _run(self) -> None:
-        total = sum(self._size.values())
-        while True:
-            done = {name.removeprefix(f"{RECEIPTS}/") for name in self._staging.names(RECEIPTS)}
-            self._tell(sum(self._size[name] for name in done & self._size.keys()), total)
-            if self._stop.wait(0.5):
-                return
+        while not self._stop.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        done = {name.removeprefix(f"{RECEIPTS}/") for name in self._staging.names(RECEIPTS)}
+        self._tell(sum(self._size[name] for name in done & self._size.keys()), sum(self._size.values()))
 
 
 def check_splits(splits: Mapping[str, float]) -> None:
-    """Raises InputError unless the shares are non-negative and some is positive."""
-    if not splits or any(share < 0 for share in splits.values()) or not sum(splits.values()):
-        raise InputError(f"split shares {dict(splits)} must be positive", hint="for example train=0.98,val=0.02")
+    """Raises InputError unless the shares are non-negative and some is positive, under names that may stand in a file's name."""
+    hint = "for example train=0.98,val=0.02"
+    strange = sorted(name for name in splits if not re.fullmatch(SPLIT, name))
+    if strange:
+        raise InputError(f"split {strange[0]!r}: a name is 1 to 16 of a–z, 0–9 and _", hint=hint)
+    if not all(math.isfinite(share) and share >= 0 for share in splits.values()) or not sum(splits.values()):
+        raise InputError(f"split shares {dict(splits)} must be positive", hint=hint)

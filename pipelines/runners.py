@@ -24,11 +24,8 @@ def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineO
     DirectRunner runs as Beam's FnApiRunner, which it would pick in the end: it first tries to download another runner, and says nothing
     when that fails. Raises InputError for an option that no part of Beam knows, naming the near miss.
     """
-    options = PipelineOptions(list(arguments))
-    name = options.view_as(StandardOptions).runner or LOCAL[0]
-    if name == "DaskRunner":
-        name = DASK
-    _refuse_unknown(arguments, name)
+    options, name = _named(arguments)
+    refuse_unknown(arguments)
     if name in LOCAL:
         direct = options.view_as(DirectOptions)
         if direct.direct_num_workers == 0:
@@ -56,8 +53,9 @@ def workers(num: int) -> list[str]:
     return [] if num == 1 else [f"--direct_num_workers={num}", "--direct_running_mode=multi_processing"]
 
 
-def _refuse_unknown(arguments: Sequence[str], runner: str) -> None:
-    if runner == DASK:
+def refuse_unknown(arguments: Sequence[str], ours: Sequence[str] = ()) -> None:
+    """Nothing where Beam reads every option of these. Raises InputError, naming the near miss among Beam's options and `ours`."""
+    if _named(arguments)[1] == DASK:
         import apache_beam.runners.dask.dask_runner  # noqa: F401 - its options register themselves when imported
     known: set[str] = set()
     for options in _subclasses(PipelineOptions):
@@ -66,9 +64,16 @@ def _refuse_unknown(arguments: Sequence[str], runner: str) -> None:
         known |= {flag for action in taken._actions for flag in action.option_strings}
     for argument in arguments:
         flag = argument.split("=", 1)[0]
-        if argument.startswith("--") and flag not in known:
-            close = difflib.get_close_matches(flag, sorted(known), n=1)
+        if argument.startswith("-") and flag not in known:
+            close = difflib.get_close_matches(flag, sorted({*known, *ours}), n=1)
             raise InputError(f"no such option: {flag}", hint=f"did you mean {close[0]}?" if close else "see --help, and Beam's options")
+
+
+def _named(arguments: Sequence[str]) -> tuple[PipelineOptions, str]:
+    """Beam's options of these arguments, and the runner's name."""
+    options = PipelineOptions(list(arguments))
+    name = options.view_as(StandardOptions).runner or LOCAL[0]
+    return options, DASK if name == "DaskRunner" else name
 
 
 def _subclasses(kind: type) -> set[type]:

@@ -95,7 +95,8 @@ def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: record
             except Exception as error:
                 last = None
                 found.faults.append(str(error) if isinstance(error, CorpusError) else f"{where}: {type(error).__name__}: {error}")
-    for count, value in (
+    for claim, value in (
+        ("split", name.rpartition("-")[0]),
         ("size_bytes", folder.size(f"shards/{name}.tar")),
         ("num_windows", len(index)),
         ("num_ticks", sum(row["num_ticks"] for row in index)),
@@ -103,8 +104,10 @@ def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: record
         ("num_pairs", sum(row["num_pairs"] for row in index)),
         ("num_sessions", sum(a != b for a, b in pairwise(sessions))),  # a session belongs to the shard in which it begins
     ):
-        if shard[count] != value:
-            found.faults.append(f"shard {name}: {count} {shard[count]}, recomputed {value}")
+        if shard[claim] != value:
+            found.faults.append(f"shard {name}: {claim} {shard[claim]}, recomputed {value}")
+    if {(row["shard"], row["split"]) for row in index} != {(name, shard["split"])}:
+        found.faults.append(f"index/{name}.parquet: rows of another shard or split")
     return last
 
 
@@ -145,7 +148,7 @@ def _window(
     else:
         faults += _open_end(last, corpus.layout) if last is not None else []
         if window.meta["first_tick"]:
-            faults.append(f"{where}: no window before it")
+            faults.append(f"{where}: no sound window before it")
     return window
 
 
@@ -154,8 +157,6 @@ def _own_faults(window: record.Record, key: str, corpus: Corpus) -> Iterator[str
     meta = window.meta
     if keys.window_key(meta["session"], meta["view"], meta["first_tick"]) != key:
         yield f"its meta is that of {meta['session']}-{meta['view']}, tick {meta['first_tick']}"
-    if meta["num_ticks"] != window.num_ticks:
-        yield f"num_ticks {meta['num_ticks']}, its arrays have {window.num_ticks}"
     if meta["digests"]["spec"] != corpus.spec.digest() or meta["layout"] != corpus.layout.digest():
         yield "made by another spec or layout than dataset.json has"
 

@@ -7,6 +7,7 @@ process is lent (tests/pipelines/conftest.py), for starting one costs two second
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +16,25 @@ from unittest import mock
 
 import numpy as np
 import soundfile
-from microturn.pipelines import graph, run
+from microturn.pipelines import featurise, graph, run
 from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.lay import lay_out
 from microturn.pipelines.plan import Plan, make_plan
 from microturn.pipelines.settle import Verdict
+from microturn.pipelines.storage import Folder
 from microturn.pipelines.toolchain import toolchain_digest
+from microturn.schemas import record
+from microturn.schemas.layout import LayoutSpec
 from microturn.schemas.manifest import Session
-from microturn.schemas.receipts import Outcome, WorkItem
+from microturn.schemas.receipts import Outcome, Receipt, WorkItem
 from microturn.schemas.record import Record
 from microturn.schemas.spec import FeatureSpec, PictureSpec
+from microturn.transforms import tokenizer
 from numpy.typing import NDArray
 from signals import speech
 
 SMALL = FeatureSpec(window_ticks=10, pictures=PictureSpec(max_width_px=80, max_height_px=80))
+LAYOUT = LayoutSpec()
 ONE_SPLIT = {"train": 1.0}
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -138,10 +145,26 @@ def build(
 
 
 def _one_step_after_the_other(elements: list[WorkItem | Outcome], build: graph.Build, runner: Any, options: Any) -> None:
-    featurise = graph.Featurise(build)
-    outcomes = [outcome for element in elements for outcome in featurise.process(element)]
+    step = graph.Featurise(build)
+    outcomes = [outcome for element in elements for outcome in step.process(element)]
     rows = [graph._write(task, build) for task in graph._assign((0, outcomes), build)]
     graph._commit((0, rows), build)
+
+
+def featurised(
+    row: Mapping[str, Any], root: Path, *, spec: FeatureSpec = SMALL, layout: LayoutSpec = LAYOUT
+) -> tuple[Receipt, dict[str, list[Record]]]:
+    """(receipt, view → windows in order of time) of one session, with tokens, as a shard would hold them; no shard is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        staging = Folder(folder)
+        receipt = featurise.make(plan_of([row], root, spec=spec).items[0], staging)
+        views: dict[str, list[Record]] = {}
+        for window in lay_out(receipt, 0, len(receipt.windows), staging, layout, tokenizer.load(layout)):
+            members = {
+                n: at if isinstance(at, bytes) else staging.read_range(at.part, at.offset, at.size) for n, at in window.members.items()
+            }
+            views.setdefault(window.light["meta"]["view"], []).append(record.decode(members, where=window.key))
+        return receipt, views
 
 
 def records(out: Path, session: str = "", view: str = "") -> list[Record]:

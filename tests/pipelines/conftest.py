@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from corpora import Raw, build, mono_stream, spoken
 from media_makers import clap_film, steady_times
-from microturn.pipelines import graph
+from microturn.pipelines import graph, verify
 from microturn.pipelines.child import MediaProcess
 from signals import speech
 
@@ -30,6 +30,12 @@ class LentProcess:
     def close(self) -> None:
         """Nothing: others will want it."""
 
+    def __enter__(self) -> "LentProcess":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def end(self) -> None:
         self._media.close()
 
@@ -40,6 +46,7 @@ def lent() -> Iterator[LentProcess]:
     process = LentProcess()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "MediaProcess", lambda silence_s: process)
+        patch.setattr(verify, "MediaProcess", lambda: process)
         yield process
     process.end()
 

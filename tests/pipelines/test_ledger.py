@@ -1,4 +1,4 @@
-"""The ledger closes: whatever the input is, each of its samples, pictures, words and events is kept, or dropped for a reason that is told."""
+"""The ledger closes: whatever the input is, each of its samples, pictures, words and events is kept, or dropped for a stated reason."""
 
 import tempfile
 from collections import Counter

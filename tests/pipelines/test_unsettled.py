@@ -60,7 +60,7 @@ class FailingDisk:
     """A file that fails when it is read at or beyond a place."""
 
     def __init__(self, path: Path, at: int) -> None:
-        self._file, self._at = open(path, "rb"), at
+        self._file, self._at = path.open("rb"), at
 
     def read(self, size: int = -1) -> bytes:
         if self._file.tell() + max(size, 1) > self._at:

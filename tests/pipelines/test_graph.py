@@ -1,0 +1,262 @@
+"""The graph stays inside what every runner does, carries no bytes, and gives one answer whatever the runner does to it."""
+
+import pickle
+import random
+import socket
+import types
+import typing
+from itertools import pairwise
+from unittest import mock
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.testing import test_pipeline
+from apache_beam.testing.util import assert_that
+from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
+from corpora import LAYOUT, ONE_SPLIT, SMALL, Raw, build, plan_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from microturn.pipelines import graph, run
+from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.gather import assign
+from microturn.pipelines.plan import Plan
+from microturn.pipelines.settle import Verdict, settle
+from microturn.pipelines.toolchain import toolchain_digest
+from microturn.schemas.errors import InputError, MicroturnError
+from microturn.schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
+from pydantic import BaseModel
+
+CROSSING = (WorkItem, Outcome, ShardTask, ShardSummary, Verdict)
+
+
+def build_of(out, **changes) -> graph.Build:
+    known = {"out": str(out), "staging": f"{out}/.staging", "spec": SMALL, "layout": LAYOUT, "tokenizer_path": "", "splits": ONE_SPLIT}
+    known |= {"shard_bytes": 1 << 29, "next_number": {}, "known": {}, "refused": frozenset(), "rehash": False}
+    return graph.Build(**known | {"allow_mixed_toolchain": False, "silence_s": 60.0} | changes)
+
+
+@pytest.fixture(scope="module")
+def proto(tmp_path_factory) -> beam_runner_api_pb2.Pipeline:
+    """The graph as runners get it, source and all."""
+    seen: list[beam_runner_api_pb2.Pipeline] = []
+    settled = Outcome(status="done", session="s", split="train", order="0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beam.Pipeline, "run", lambda self: (seen.append(self.to_runner_api()), mock.MagicMock())[1])
+        run._run_graph([settled], build_of(tmp_path_factory.mktemp("graph")), "DirectRunner", PipelineOptions([]))
+    return seen[0]
+
+
+def leaves(proto: beam_runner_api_pb2.Pipeline) -> list[beam_runner_api_pb2.PTransform]:
+    """Transforms that do something, and are made of no others or are known to every runner as they are."""
+    known = {common_urns.primitives.GROUP_BY_KEY.urn, common_urns.composites.RESHUFFLE.urn}
+    inside: set[str] = set()
+    for transform in proto.components.transforms.values():
+        if transform.spec.urn in known:
+            inside.update(transform.subtransforms)
+    everything = proto.components.transforms
+    stack = list(inside)
+    while stack:
+        inside.update(more := everything[stack.pop()].subtransforms)
+        stack += more
+    found = [t for name, t in everything.items() if name not in inside and (t.spec.urn in known or not t.subtransforms)]
+    return [t for t in found if t.spec.urn and set(t.inputs.values()) != set(t.outputs.values())]
+
+
+ALLOWED = {
+    common_urns.primitives.IMPULSE.urn,
+    common_urns.primitives.PAR_DO.urn,
+    common_urns.primitives.GROUP_BY_KEY.urn,
+    common_urns.composites.RESHUFFLE.urn,
+}
+
+
+def violations(proto: beam_runner_api_pb2.Pipeline) -> set[str]:
+    """What some runner would do without, or do wrong."""
+    found = {t.spec.urn for t in leaves(proto)} - ALLOWED
+    for transform in proto.components.transforms.values():
+        if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
+            par_do = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
+            found |= {"state"} if par_do.state_specs or par_do.timer_family_specs else set()
+            found |= {"side input"} if par_do.side_inputs or len(transform.inputs) != 1 else set()
+            found |= {"tags"} if len(transform.outputs) != 1 else set()
+            found |= {"splitting"} if par_do.restriction_coder_id else set()
+            found |= {"bundles"} if par_do.requests_finalization or par_do.requires_stable_input else set()
+    used = [source for t in leaves(proto) for source in t.inputs.values()]
+    sinks = {output for t in leaves(proto) for output in t.outputs.values()} - set(used)
+    return found | ({"branches"} if len(used) != len(set(used)) or len(sinks) != 1 else set())
+
+
+def test_the_graph_is_one_linear_trunk_of_what_every_runner_does(proto):
+    assert violations(proto) == set()
+    assert [t.spec.urn for t in leaves(proto)].count(common_urns.primitives.GROUP_BY_KEY.urn) == 2
+    assert "start_bundle" not in vars(graph.Featurise) and "finish_bundle" not in vars(graph.Featurise)
+
+
+FORBIDDEN = {
+    "tags": lambda start: start | beam.FlatMap(lambda x: [x]).with_outputs("other", main="main"),
+    "state": lambda start: start | beam.GroupIntoBatches(2),
+    "side input": lambda start: start | beam.Map(lambda x, y: x, beam.pvalue.AsList(start.pipeline | "Side" >> beam.Create([1]))),
+    "branches": lambda start: [start | "A" >> beam.Map(repr), start | "B" >> beam.Map(repr)],
+    "splitting": lambda start: start | beam.ParDo(ImpulseSeqGenDoFn()),
+    "beam:transform:flatten:v1": lambda start: (start, start) | beam.Flatten(),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_what_some_runner_lacks_would_be_found(what):
+    """The negative controls of the one above."""
+    pipeline = beam.Pipeline(runner="DirectRunner")
+    FORBIDDEN[what](pipeline | beam.Create([(1, 1)], reshuffle=False))
+    assert what in violations(pipeline.to_runner_api())
+
+
+def _types_in(kind: typing.Any) -> set[typing.Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {kind}.union(*(_types_in(field.annotation) for field in kind.model_fields.values()))
+    args = typing.get_args(kind)
+    if args and not isinstance(kind, types.GenericAlias | types.UnionType) and typing.get_origin(kind) is typing.Literal:
+        return {str}
+    return set.union({kind} if not args else set(), *(_types_in(arg) for arg in args))
+
+
+@pytest.mark.parametrize("kind", CROSSING)
+def test_what_crosses_the_graph_has_no_room_for_bytes(kind):
+    assert not {bytes, bytearray, memoryview, np.ndarray, typing.Any, object} & _types_in(kind)
+
+
+def test_what_crosses_the_graph_stays_small_however_long_a_session_is(tmp_path, monkeypatch):
+    """A hundred times the audio is a few bytes a window more."""
+    sizes = {}
+    for seconds in (1, 100):
+        made = Raw(tmp_path / f"{seconds}")
+        made.dyad("call", seconds=seconds, rate_hz=8_000)
+        crossing: list[object] = []
+        steps = {name: getattr(graph, name) for name in ("_assign", "_commit")}
+        for name, step in steps.items():
+            monkeypatch.setattr(graph, name, lambda keyed, b, step=step, seen=crossing: (seen.extend(keyed[1]), step(keyed, b))[1])
+        build(made.rows, made.folder, tmp_path / f"out-{seconds}")
+        monkeypatch.undo()
+        assert {type(x) for x in crossing} == {Outcome, ShardSummary, Verdict}
+        sizes[seconds] = sum(len(pickle.dumps(x)) for x in crossing)
+        num_windows = len(list(Corpus.open(str(tmp_path / f"out-{seconds}")).rows()))
+    assert sizes[100] - sizes[1] < 20 * num_windows < 10_000
+
+
+def test_the_composite_turns_items_into_one_verdict(raw, tmp_path):
+    items = plan_of(raw.rows[:2], raw.folder).items
+
+    def one_verdict(found):
+        (verdict,) = found
+        assert (verdict.fresh, verdict.blocks) == (2, False)
+
+    with test_pipeline.TestPipeline() as pipeline:
+        verdicts = pipeline | beam.Create(list(items)) | graph.BuildCorpus(build_of(tmp_path))
+        assert_that(verdicts, one_verdict)
+    assert Corpus.open(str(tmp_path)).dataset["totals"]["num_sessions"] == 2
+
+
+def test_doing_every_step_twice_and_out_of_order_changes_nothing(raw, corpus, tmp_path):
+    """What runners do when a worker dies, or is thought to have died."""
+    steps = build_of(tmp_path, shard_bytes=300_000)
+    items = list(plan_of(raw.rows, raw.folder).items)
+    featurise = graph.Featurise(steps)
+    outcomes = [o for item in [*items, *items[::-1]] for o in featurise.process(item)]
+    assert outcomes[:5] == outcomes[:4:-1]
+    tasks = graph._assign((0, outcomes[:5]), steps)
+    assert graph._assign((0, outcomes[5:]), steps) == tasks
+    rows = [graph._write(task, steps) for task in tasks]
+    assert [graph._write(task, steps) for task in tasks[::-1]] == rows[::-1]
+    graph._commit((0, rows[::-1]), steps)
+    first = (tmp_path / "dataset.json").read_bytes()
+    graph._commit((0, rows), steps)
+    assert (tmp_path / "dataset.json").read_bytes() == first == (corpus / "dataset.json").read_bytes()
+
+
+def test_a_worker_of_another_toolchain_stops_the_build_by_its_name(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "toolchain_digest", lambda: "another")
+    with pytest.raises(MicroturnError, match="toolchain") as error:
+        build(raw.rows[:1], raw.folder, tmp_path / "out", on_beam=True)
+    assert socket.gethostname() in str(error.value) and "numpy" in str(error.value)
+    assert build(raw.rows[:1], raw.folder, tmp_path / "out", allow_mixed_toolchain=True).fresh == 1
+
+
+def test_what_stops_the_runner_is_told_in_words_and_the_next_build_goes_on(raw, tmp_path, monkeypatch, featurised):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(graph, "write_shard", full)
+    with pytest.raises(MicroturnError, match="No space left") as error:
+        build(raw.rows[:1], raw.folder, tmp_path / "out", on_beam=True)
+    assert "\n" not in str(error.value) and error.value.hint
+    monkeypatch.undo()
+    featurised.clear()
+    assert build(raw.rows[:1], raw.folder, tmp_path / "out").fresh == 1 and featurised == []
+
+
+def test_an_empty_plan_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no session"):
+        run.run(Plan(items=(), rejected=()), run.Settings(out=str(tmp_path)), toolchain_digest())
+
+
+def test_a_tokenizer_that_is_not_there_is_missed_before_anything_is_decoded(raw, tmp_path, featurised):
+    (tmp_path / "other.json").write_text("{}")
+    layout = LAYOUT.model_copy(update={"tokenizer": "file", "tokenizer_sha256": "0" * 64})
+    with pytest.raises(MicroturnError, match=r"other\.json"):
+        build(raw.rows[:1], raw.folder, tmp_path / "out", layout=layout, tokenizer_path=str(tmp_path / "other.json"))
+    assert featurised == []
+
+
+def test_progress_is_told_in_bytes_of_input_and_ends_at_all_of_it(raw, tmp_path):
+    told: list[tuple[int, int]] = []
+    plan = plan_of(raw.rows, raw.folder)
+    run.run(plan, run.Settings(out=str(tmp_path), spec=SMALL, splits=ONE_SPLIT), toolchain_digest(), lambda *x: told.append(x))
+    total = sum(f.size_bytes for item in plan.items for f in item.files)
+    assert {t for _, t in told} == {total} and all(a <= b for (a, _), (b, _) in pairwise(told))
+    assert told[-1][0] == total
+
+
+outcomes = st.lists(
+    st.builds(
+        lambda split, name, sizes, status: Outcome(
+            status=status, session=name, split=split, order=f"{hash(name) % 997:03d}", receipt=f"{name}.json", window_bytes=tuple(sizes),
+            source_digest=name, message=name,
+        ),
+        st.sampled_from(["train", "val"]), st.text("abc", min_size=1, max_size=3),
+        st.lists(st.integers(1, 100), max_size=6), st.sampled_from(["done", "done", "done", "rejected"]),
+    ),
+    unique_by=lambda o: o.session, max_size=8,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=100)
+@given(found=outcomes, shard_bytes=st.integers(1, 300), seed=st.integers(0, 99), start=st.integers(0, 3))
+def test_windows_fill_shards_in_order_each_exactly_once(found, shard_bytes, seed, start):
+    tasks = assign(found, shard_bytes, {"train": start})
+    shuffled = random.Random(seed).sample(found, len(found))
+    assert assign(shuffled, shard_bytes, {"train": start}) == tasks
+    done = {o.receipt: o for o in found if o.status == "done"}
+    taken = [(s.receipt, window) for task in tasks for s in task.segments for window in range(s.start, s.stop)]
+    ordered = sorted(done.values(), key=lambda o: (o.split, o.order, o.session))
+    assert taken == [(o.receipt, window) for o in ordered for window in range(len(o.window_bytes))]
+    for split, first in (("train", start), ("val", 0)):
+        mine = [task for task in tasks if task.split == split]
+        assert [task.name for task in mine] == [f"{split}-{first + k:06d}" for k in range(len(mine))]
+        for number, task in enumerate(mine):
+            assert {done[s.receipt].split for s in task.segments} == {split}
+            sizes = [done[s.receipt].window_bytes[w] for s in task.segments for w in range(s.start, s.stop)]
+            assert sum(sizes[:-1]) <= shard_bytes and (sum(sizes) > shard_bytes or number == len(mine) - 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(found=outcomes, seed=st.integers(0, 99), known=st.sets(st.text("abc", min_size=1, max_size=2)))
+def test_the_verdict_does_not_depend_on_the_order_of_outcomes(found, seed, known):
+    committed = {name: name if len(name) == 1 else "other" for name in known}
+    verdict, fresh = settle(found, committed, frozenset())
+    again, same = settle(random.Random(seed).sample(found, len(found)), committed, frozenset())
+    assert verdict == again and fresh == same
+    assert verdict.fresh + verdict.known + len(verdict.rejected) + len(verdict.conflicts) == len(found)
+    assert len(verdict.conflicts) == sum(o.status == "done" and committed.get(o.session) == "other" for o in found)
