@@ -80,16 +80,15 @@ def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any
 def _apart(ctx: click.Context, arguments: tuple[str, ...]) -> tuple[str, str, list[str]]:
     """INPUT, OUT and Beam's options, in whatever order they stand: an option is never taken for a folder's name."""
     beam = [argument for argument in arguments if argument.startswith("-")]
+    others = [argument for argument in arguments if not argument.startswith("-")]
+    if len(others) != 2:
+        found = " ".join(others) or "nothing"
+        raise click.UsageError(f"INPUT and OUT are needed, and Beam's options as --name=value; found {found}", ctx)
     if beam:
         from .runners import refuse_unknown
 
         refuse_unknown(beam, [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("-")])
-    match [argument for argument in arguments if argument not in beam]:
-        case [input_, out]:
-            return input_, out, beam
-        case others:
-            given = " ".join(others) or "nothing"
-            raise click.UsageError(f"INPUT and OUT are needed, and Beam's options as --name=value; found {given}", ctx)
+    return others[0], others[1], beam
 
 
 def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: dict[str, Any]) -> int:

@@ -88,6 +88,7 @@ def make_plan(
 
     `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash.
     """
+    root = storage.absolute(root)
     by_key: dict[str, list[Session]] = {}  # not by id: an id can be written that has the key of another
     for session in sessions:
         by_key.setdefault(keys.session_key(session.id), []).append(session)

@@ -19,7 +19,7 @@ from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..transforms import tokenizer
-from . import featurise, runners
+from . import featurise, runners, storage
 from .commit import read_dataset
 from .gather import RECEIPTS
 from .graph import Build, BuildCorpus
@@ -82,8 +82,8 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
     _refuse_other(before, settings, toolchain)
     known, refused = _committed(out, before)
     build = Build(
-        out=settings.out,
-        staging=staging.uri,
+        out=storage.absolute(settings.out),
+        staging=storage.absolute(staging.uri),
         spec=settings.spec,
         layout=settings.layout,
         tokenizer_path=settings.tokenizer_path,

@@ -124,6 +124,12 @@ class Folder:
             path.unlink(missing_ok=True)
 
 
+def absolute(uri: str) -> str:
+    """The same place for a process that stands in another folder: a local path from the root, a URI as it is."""
+    fs, path = _filesystem(uri)
+    return path if "file" in _protocols(fs) else uri
+
+
 def locate(root: str, path: str) -> str:
     """The path or URI of a file that a manifest under `root` names: absolute paths and URIs stand, the rest starts at `root`."""
     return path if "://" in path or os.path.isabs(path) else f"{root.rstrip('/')}/{path}"

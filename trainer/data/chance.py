@@ -9,8 +9,6 @@ import hashlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...schemas.strict import canonical_json
-
 _MULTIPLY = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -18,8 +16,8 @@ _HALF = np.uint64(32)
 
 
 def key(purpose: str, seed: int, epoch: int, document: str) -> tuple[int, int]:
-    """The two words of a Philox key: the first 8 bytes, little endian, of sha256 over these four after "microturn-rng-v1"."""
-    name = canonical_json(["microturn-rng-v1", purpose, seed, epoch, document])
+    """The two words of a Philox key: the first 8 bytes, little endian, of sha256 over "microturn-rng-v1" and these, zero bytes between."""
+    name = "\0".join(["microturn-rng-v1", purpose, str(seed), str(epoch), document])
     first = hashlib.sha256(name.encode()).digest()[:8]
     return int.from_bytes(first[:4], "little"), int.from_bytes(first[4:], "little")
 
@@ -37,7 +35,7 @@ def words(key: tuple[int, int], c0: ArrayLike, c1: ArrayLike = 0, c2: ArrayLike 
 
 def uniform(words: NDArray[np.uint32]) -> NDArray[np.float64]:
     """((x >> 9) + 0.5)·2⁻²³ of each word: strictly between 0 and 1."""
-    return ((words >> np.uint32(9)) + 0.5) * 2.0**-23
+    return ((words >> np.uint32(9)).astype(np.float64) + 0.5) * 2.0**-23
 
 
 def of_identity(key: tuple[int, int], identity_D: NDArray[np.uint64], draw: int = 0) -> NDArray[np.uint32]:

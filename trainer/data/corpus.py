@@ -38,7 +38,9 @@ class OpenCorpus:
     index: WindowIndex
 
     @classmethod
-    def open(cls, uri: str, *, split: str = "train", started_with: Mapping[str, str] | None = None, cache: Path | None = None) -> "OpenCorpus":
+    def open(
+        cls, uri: str, *, split: str = "train", started_with: Mapping[str, str] | None = None, cache: Path | None = None
+    ) -> "OpenCorpus":
         """The corpus in this folder.
 
         Args:

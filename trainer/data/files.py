@@ -21,11 +21,8 @@ class Files:
         self._local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
         self._open: dict[str, int] = {}
 
-    def __getstate__(self) -> str:  # what another process needs: descriptors are this one's
-        return self.uri
-
-    def __setstate__(self, uri: str) -> None:
-        self.__init__(uri)
+    def __reduce__(self) -> tuple[type["Files"], tuple[str]]:  # what another process needs: descriptors are this one's
+        return Files, (self.uri,)
 
     def path(self, name: str) -> str:
         """The file as an error names it."""

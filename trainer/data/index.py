@@ -9,6 +9,7 @@ Letters: W windows, in the order in which they lie in the shards; V views (of on
 import io
 import os
 import uuid
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -80,7 +81,7 @@ class WindowIndex:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CorpusError(f"{path}: not a saved index ({error})", hint="delete it: it is made again from the corpus") from None
         names = {name: tuple(values[name].tolist()) for name in ("shards", "view_names")}
         return cls(**values | names | {"window_ticks": int(values["window_ticks"])})
@@ -91,7 +92,7 @@ class WindowIndex:
         scratch = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             with open(scratch, "wb") as file:
-                np.savez(file, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
+                np.savez(file, allow_pickle=False, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -102,7 +103,7 @@ class WindowIndex:
 
 
 def window_key_at(files: Files, shard: str, offset: int) -> str:
-    """The key of the window at this offset of a shard, from the Parquet: the loader keeps no keys, it needs one only for a damaged window."""
+    """The key of the window at this offset of a shard, from its Parquet: the index keeps no keys, only a damaged window needs one."""
     table = pq.read_table(io.BytesIO(files.read(f"index/{shard}.parquet")), columns=["key", "offset"])
     return dict(zip(table["offset"].to_pylist(), table["key"].to_pylist(), strict=True))[offset]
 

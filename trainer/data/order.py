@@ -1,12 +1,12 @@
-"""The order of a corpus in one epoch, and the sequences it is cut into: a pure function of (seed, epoch, position).
+"""The order of a corpus in one epoch, and what lies between two places of it: a pure function of (seed, epoch, token).
 
 Stretches (runs of consecutive windows of a view) are shuffled by a keyed hash of their content, so the order stays the same when a corpus
-is resharded. One after the other they are a stream of tokens; the sequences are even cuts of it. Nothing is remembered: the state of a
-loader is the number of the epoch and of the next sequence.
+is resharded. One after the other they are a stream of tokens, and a sequence is what lies between two places of it. Nothing is remembered:
+the state of a loader is the epoch and the token of it that comes next.
 
 The index knows tokens of windows, not of ticks. So a cut is a place in the stream; whoever reads the window moves it to the nearest edge
 of a tick, the same for the sequence that ends there and the one that begins there (making.py). All tokens stay, none comes twice.
-Costs: 0.3 s an epoch for a million stretches, then microseconds a sequence; 12 bytes a stretch. A few megabytes, whatever the media weigh.
+Costs: 0.3 s an epoch for a million stretches, then microseconds a sequence; 13 bytes a stretch.
 
 Letters: W windows, D stretches, E stretches of an epoch.
 """
@@ -105,10 +105,9 @@ def stretches(index: WindowIndex, spec: DataSpec, *, where: str) -> Stretches:
 
 
 class EpochOrder:
-    """One epoch of a corpus: which stretches, in which order, without what, cut where.
+    """One epoch of a corpus: which stretches, in which order, without what.
 
     Attributes:
-        num_sequences: how many sequences the epoch has; `pieces` gives each.
         num_tokens: of the stream: BOS, prologues and all tokens that are not dropped.
     """
 
@@ -121,44 +120,38 @@ class EpochOrder:
             drawn = chance.of_identity(chance.key("side", spec.seed, epoch, ""), stretches.session_identity_D)[:, 0].astype(np.uint64)
             chosen_D = (drawn * stretches.num_sides_D.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
             order = order[(stretches.side_D == chosen_D)[order]]
-        self._order_E = order.astype(np.uint32)
-        self._dropped_E = _dropped(stretches, spec, epoch)[order]
-        pictures_E = np.where(self._dropped_E & Dropped.PICTURES, stretches.picture_tokens_D[order], 0)
+        self.stretch_E = order.astype(np.uint32)
+        self.dropped_E = drop_bits(stretches.identity_D, spec, epoch)[order]
+        pictures_E = np.where(self.dropped_E & Dropped.PICTURES, stretches.picture_tokens_D[order], 0)
         tokens_E = 1 + num_prologue + stretches.tokens_D[order] - pictures_E
         self._starts_E1 = np.concatenate([[0], np.cumsum(tokens_E)])
         self.num_tokens = int(self._starts_E1[-1])
-        self.num_sequences = -(-self.num_tokens // spec.sequence_tokens)
 
-    def pieces(self, position: int) -> list[Piece]:
-        """The pieces of a sequence, in order. `position` is 0 … num_sequences - 1."""
-        if not 0 <= position < self.num_sequences:
-            raise IndexError(f"an epoch of {self.num_sequences} sequences has no sequence {position}")
-        start, stop = (self.num_tokens * edge // self.num_sequences for edge in (position, position + 1))
-        found = []
-        at = int(np.searchsorted(self._starts_E1, start, side="right")) - 1
-        while self._starts_E1[at] < stop:
-            number, begin, end = int(self._order_E[at]), int(self._starts_E1[at]), int(self._starts_E1[at + 1])
-            found.append(
-                Piece(
-                    window=int(self._stretches.window_D[number]),
-                    num_windows=int(self._stretches.num_windows_D[number]),
-                    start=max(start, begin) - begin,
-                    stop=min(stop, end) - begin,
-                    epoch=self._epoch,
-                    dropped=Dropped(int(self._dropped_E[at])),
-                )
-            )
-            at += 1
-            if at == len(self._order_E):
-                break
-        return found
+    def pieces(self, start: int, stop: int) -> list[Piece]:
+        """What lies in [start, stop) of the stream, in order; places from 0 to `num_tokens`."""
+        if not 0 <= start < stop <= self.num_tokens:
+            raise IndexError(f"an epoch of {self.num_tokens} tokens has no [{start}, {stop})")
+        first = int(np.searchsorted(self._starts_E1, start, side="right")) - 1
+        last = int(np.searchsorted(self._starts_E1, stop))
+        return [self._piece(at, start, stop) for at in range(first, last)]
+
+    def _piece(self, at: int, start: int, stop: int) -> Piece:
+        number, begin, end = int(self.stretch_E[at]), int(self._starts_E1[at]), int(self._starts_E1[at + 1])
+        return Piece(
+            window=int(self._stretches.window_D[number]),
+            num_windows=int(self._stretches.num_windows_D[number]),
+            start=max(start, begin) - begin,
+            stop=min(stop, end) - begin,
+            epoch=self._epoch,
+            dropped=Dropped(int(self.dropped_E[at])),
+        )
 
 
-def _dropped(stretches: Stretches, spec: DataSpec, epoch: int) -> NDArray[np.uint8]:
-    """`Dropped` of each stretch."""
+def drop_bits(identity_D: NDArray[np.uint64], spec: DataSpec, epoch: int) -> NDArray[np.uint8]:
+    """`Dropped` of whatever bears these names."""
     chances = (spec.drop_pictures, spec.drop_typed, spec.drop_background)
     if not any(chances):
-        return np.zeros(len(stretches), np.uint8)
-    drawn_D4 = chance.uniform(chance.of_identity(chance.key("drop", spec.seed, epoch, ""), stretches.identity_D))
+        return np.zeros(len(identity_D), np.uint8)
+    drawn_D4 = chance.uniform(chance.of_identity(chance.key("drop", spec.seed, epoch, ""), identity_D))
     bits = np.array([Dropped.PICTURES, Dropped.TYPED, Dropped.BACKGROUND], np.uint8)
     return ((drawn_D4[:, :3] < np.array(chances)) * bits).sum(axis=1, dtype=np.uint8)

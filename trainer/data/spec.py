@@ -13,7 +13,7 @@ class DataSpec(Strict):
     """How corpora become training sequences. Number of workers, ranks and sequences to a step are not here: they change nothing.
 
     Attributes:
-        sequence_tokens: rows that sequences have on average, at most; single ones are longer or shorter by half a tick.
+        sequence_tokens: rows of a sequence, give or take half a tick at each end: all of them together have no gap.
         document_ticks: consecutive windows of a view are joined up to this length, then shuffled. Cut at windows' edges, so a longer
             window stays whole; sequences cut again where they are full.
         split: the split that is read.
