@@ -127,7 +127,7 @@ def plan_of(
 def build(
     rows: Sequence[Mapping[str, Any]],
     root: Path,
-    out: Path,
+    out: Path | str,
     *,
     spec: FeatureSpec = SMALL,
     splits: Mapping[str, float] = ONE_SPLIT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from corpora import Raw, build, mono_stream, spoken
 from media_makers import clap_film, steady_times
-from microturn.pipelines import graph, verify
+from microturn.pipelines import against, graph
 from microturn.pipelines.child import MediaProcess
 from signals import speech
 
@@ -46,7 +46,7 @@ def lent() -> Iterator[LentProcess]:
     process = LentProcess()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "MediaProcess", lambda silence_s: process)
-        patch.setattr(verify, "MediaProcess", lambda: process)
+        patch.setattr(against, "MediaProcess", lambda: process)
         yield process
     process.end()
 

@@ -197,6 +197,23 @@ def test_what_stops_the_runner_is_told_in_words_and_the_next_build_goes_on(raw, 
     assert build(raw.rows[:1], raw.folder, tmp_path / "out").fresh == 1 and featurised == []
 
 
+def test_a_build_ends_the_processes_that_it_started(raw, tmp_path, monkeypatch, lent):
+    started, ended = [], []
+
+    class Noted(type(lent)):
+        def __init__(self) -> None:
+            started.append(self)
+
+        call = lent.call
+
+        def close(self) -> None:
+            ended.append(self)
+
+    monkeypatch.setattr(graph, "MediaProcess", lambda silence_s: Noted())
+    build(raw.rows[:2], raw.folder, tmp_path / "out", on_beam=True)
+    assert started and set(ended) == set(started)
+
+
 def test_an_empty_plan_is_refused(tmp_path):
     with pytest.raises(InputError, match="no session"):
         run.run(Plan(items=(), rejected=()), run.Settings(out=str(tmp_path)), toolchain_digest())

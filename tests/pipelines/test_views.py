@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from bits import same_bits
 from corpora import SMALL, Raw, build, featurised, mono_stream, spoken
-from media_makers import clap_film, steady_times
+from media_makers import clap_film, film_file, steady_times
 from microturn.pipelines.corpus import Corpus
 from microturn.schemas.layout import Slot
 from microturn.schemas.record import Record
@@ -146,6 +146,23 @@ def test_starts_are_placed_to_the_sample_and_written_down(made, starts):
     recorded = {s["id"]: s["start_samples"] for s in views["a"].meta["streams"]}
     assert recorded == {"a-audio": first[0] - zero, "b-audio": first[1] - zero}
     assert views["a"].meta["session_samples"] == max(first) - zero + SAMPLES
+
+
+@pytest.mark.parametrize("late", [Fraction(1, 2), Fraction(13, 10)])
+def test_the_offset_of_sound_and_pictures_within_a_file_is_measured_and_written_down(made, late):
+    """One of them starts later than the other by the container's own timestamps."""
+    pictures, times = [np.zeros((48, 64, 3), np.uint8)] * 50, steady_times(Fraction(25), 50)
+    for name, sound_start, film_start in (("sound", late, Fraction(0)), ("sight", Fraction(0), late)):
+        sound = ("flac", speech(16_000, 1), 16_000, sound_start)
+        made.bytes("late.mkv", film_file("matroska", "libx264", pictures, [film_start + t for t in times], sound=sound))
+        streams = [{"id": kind, "path": "late.mkv", "kind": k, "participant": "b"} for kind, k in (("sound", "audio"), ("sight", "video"))]
+        window = whole(made, session(voice("a"), *streams))["a"]
+        offsets = {s["id"]: (s["offset_samples"], s["start_samples"]) for s in window.meta["streams"]}
+        want = {"sound": (0, 0), "sight": (0, 0), "a-audio": (0, 0)} | {name: (late * 16_000, late * 16_000)}
+        assert offsets == want
+        assert window.heard_valid[0, 0] == (0 if name == "sound" else 3200)
+        first = int(film_start * 16_000)  # then a picture every 640 samples
+        assert window.picture_pts.size and all(pts >= first and (pts - first) % 640 == 0 for pts in window.picture_pts.flat)
 
 
 def test_what_is_typed_is_perceived_by_the_others_and_what_comes_back_by_whom_it_is_for(made):
