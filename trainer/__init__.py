@@ -1,1 +1,1 @@
-"""Model, loader, training. Not built yet; nothing here is importable but this line."""
+"""Model, loader, training. Built so far: the loader, in `data`."""
