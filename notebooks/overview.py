@@ -1,5 +1,7 @@
 """What a corpus holds, on one screen of a terminal: totals, drops by reason, the first keys. From index and ledger; no shard is opened."""
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -68,13 +70,21 @@ def _reasons(went: whereabouts.Whereabouts) -> Table:
 
 def _keys(corpus: Corpus, num_keys: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    rows = list(_first_rows(corpus, num_keys))
+    longest = max((len(row[0]) for row in rows), default=0)  # a key is there to be copied: other columns give way
     for name in ("key", "split", "ticks", "tokens", "own words", "pictures", "both talk", "lag"):
-        table.add_column(name, justify="left" if name in ("key", "split") else "right", no_wrap=True)
+        width = longest if name == "key" else None
+        table.add_column(name, justify="left" if name in ("key", "split") else "right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _first_rows(corpus: Corpus, num_keys: int) -> Iterator[tuple[str, ...]]:
     left = num_keys
     for shard in corpus.shards:
         if left <= 0:
             break
         for row in survey.read_index(corpus, KEY_COLUMNS, shards=[shard["name"]]).slice(0, left).to_pylist():
-            table.add_row(*(str(row[column]) for column in KEY_COLUMNS))
+            yield tuple(str(row[column]) for column in KEY_COLUMNS)
             left -= 1
-    return table

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ MAX_SHOWN = 10
 @click.option("--tokenizer", default="bytes", show_default=True, help="bytes, inkling (needs microturn[oracle]), or a tokenizer.json.")
 @click.option("--split", "splits", default="train=0.98,val=0.01,test=0.01", show_default=True, help="Shares, by hash of group or session.")
 @click.option("--shard-bytes", default=512 << 20, show_default=True, type=click.IntRange(1), help="A shard closes past so many bytes.")
-@click.option("--max-drop-ratio", default=0.05, show_default=True, type=float, help="A larger dropped share: exit code 3.")
+@click.option("--max-drop-ratio", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="A larger dropped share: exit code 3.")
 @click.option("--staging", default="", metavar="URI", help="Where plan, parts and receipts lie.  [default: OUT/.staging]")
 @click.option("--keep-parts", is_flag=True, help="Leave the parts in the staging folder after the commit.")
 @click.option("--rehash", is_flag=True, help="Hash every input file again, whatever its size and time say.")
-@click.option("--pseudonymise", default="", metavar="SALT", help="Replace speakers by salted hashes.")
+@click.option("--pseudonymise", metavar="SALT", help="Replace speakers by salted hashes.")
 @click.option("--hang-after", default=600.0, show_default=True, help="Seconds without progress after which a decoder is given up.")
 @click.option("--allow-mixed-toolchain", is_flag=True, help="Take workers or a corpus of other versions; bytes may differ.")
 @click.pass_context
@@ -60,7 +61,7 @@ def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any
       0  written
       1  failed
       2  wrong usage or manifest; nothing was built
-      3  written, but a larger share of audio, or of sessions, was dropped than --max-drop-ratio
+      3  written, but a larger share of audio, of sessions or of words was dropped than --max-drop-ratio
       4  unsettled: the machine failed some recordings; nothing is committed, run it again
     """
     console = Console(stderr=True)
@@ -72,7 +73,7 @@ def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any
     try:
         code = _build(console, input_, out, spec, options | {"beam": beam})
     except KeyboardInterrupt:
-        console.print("interrupted: what has a receipt is kept; run the same command again to go on")
+        console.print("interrupted: finished recordings are kept; run the same command again to go on")
         code = EXIT_INTERRUPTED
     ctx.exit(code)
 
@@ -100,11 +101,13 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     from .storage import Folder
     from .toolchain import toolchain_digest
 
+    if options["pseudonymise"] == "":
+        raise InputError("--pseudonymise: the salt is empty", hint="is the variable it comes from set?")
     splits = _splits(options["splits"])
     run.check_splits(splits)
     layout, tokenizer_path = _layout(options["tokenizer"])
     sessions, root = read_sessions(console, input_, options["infer"])
-    plan = make_plan(sessions, root=root, spec=spec, toolchain=toolchain_digest(), splits=splits, salt=options["pseudonymise"])
+    plan = make_plan(sessions, root=root, spec=spec, toolchain=toolchain_digest(), splits=splits, salt=options["pseudonymise"] or "")
     settings = run.Settings(
         out=out,
         staging=options["staging"],
@@ -129,7 +132,10 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"featurising {len(plan.items)} sessions", total=None)
         verdict = run.run(plan, settings, toolchain_digest(), lambda done, total: bar.update(task, completed=done, total=max(total, 1)))
-        bar.update(task, description="done" if not verdict.blocks else "not committed")
+        if not verdict.blocks:
+            bar.update(task, description="done", total=1, completed=1)
+        else:
+            bar.update(task, description="not committed")
     _tell(console, "unsettled", verdict.unsettled)
     _tell(console, "conflict", verdict.conflicts)
     if verdict.conflicts:
@@ -146,12 +152,47 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     totals, limit = dataset["totals"], options["max_drop_ratio"]
     audio = run.drop_ratio(dataset)
     whole = totals["rejected_sessions"] / max(totals["rejected_sessions"] + totals["num_sessions"], 1)
-    if max(audio, whole) > limit:
-        console.print(
-            f"dropped {audio:.1%} of the audio and {whole:.1%} of the sessions, --max-drop-ratio is {limit:.1%}; ledger/ says why"
-        )
+    words = _words(out, dataset)
+    if words.found or words.unreadable:
+        console.print(f"{'words':<16}{words.kept} of {words.found} kept", highlight=False)
+    if words.unreadable:
+        console.print(f"{words.unreadable} transcripts could not be read; ledger/ says why")
+    if max(audio, whole, words.drop_ratio) > limit:
+        lost = f"dropped {audio:.1%} of the audio, {whole:.1%} of the sessions and {words.drop_ratio:.1%} of the words"
+        console.print(f"{lost}; --max-drop-ratio is {limit:.1%}; ledger/ says why")
         return EXIT_DROPPED
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WordCount:
+    """Words and transcripts of a corpus, from its ledger."""
+
+    found: int
+    kept: int
+    transcripts: int
+    unreadable: int
+
+    @property
+    def drop_ratio(self) -> float:
+        """Share of the words that was dropped, or of the transcripts that could not be read, whichever is larger."""
+        words = (self.found - self.kept) / self.found if self.found else 0.0
+        return max(words, self.unreadable / self.transcripts if self.transcripts else 0.0)
+
+
+def _words(out: str, dataset: dict[str, Any]) -> _WordCount:
+    from .corpus import Corpus
+
+    corpus = Corpus.open(out)
+    rows = [row for shard in dataset["shards"] for row in corpus.ledger(shard["name"]) if row["unit"] == "word" and row["stage"] != "plan"]
+    totals = [row for row in rows if row["entry"] == "stream"]
+    unreadable = sum(row["entry"] == "unused" for row in rows)
+    return _WordCount(
+        found=sum(row["decoded"] for row in totals),
+        kept=sum(row["kept"] for row in totals),
+        transcripts=len(totals) + unreadable,
+        unreadable=unreadable,
+    )
 
 
 def _reasons(out: str, dataset: dict[str, Any]) -> Iterator[str]:
@@ -274,4 +315,4 @@ def _quiet_beam() -> None:
     logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)  # repeats what its workers say
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
-        handler.addFilter(lambda record: "apitools not found" not in record.getMessage())
+        handler.addFilter(lambda record: not any(noise in record.getMessage() for noise in ("apitools not found", "KeyboardInterrupt")))

@@ -112,10 +112,12 @@ def commit(
     toolchain: Mapping[str, str],
     splits: Mapping[str, float],
     shard_bytes: int,
+    is_mixed: bool,
 ) -> dict[str, Any]:
     """Writes dataset.json over the shards that were there (`before`) and these; removes files of shards that are in neither; gives it.
 
-    Doing it twice is doing it once: a shard that was there already is the same shard.
+    `is_mixed`: other toolchains than this one may have made some of it; a corpus that was marked so stays marked. Doing it twice is doing
+    it once: a shard that was there already is the same shard.
     """
     by_name = {shard["name"]: shard for shard in [*(before["shards"] if before else ()), *(summary.model_dump() for summary in summaries)]}
     shards = [by_name[name] for name in sorted(by_name)]
@@ -137,6 +139,7 @@ def commit(
         "spec": spec.model_dump(mode="json"),
         "layout": layout.model_dump(mode="json"),
         "toolchain": dict(toolchain),
+        "mixed_toolchain": is_mixed or bool(before and before["mixed_toolchain"]),
         "shards": shards,
         "rejected": refused,
     }

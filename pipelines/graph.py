@@ -92,8 +92,10 @@ class Featurise(beam.DoFn):
         if isinstance(item, Outcome):  # the plan has settled it
             yield item
             return
-        if not self._build.allow_mixed_toolchain and item.toolchain != toolchain_digest():
-            raise MicroturnError(*_mixed())
+        if item.toolchain != toolchain_digest():
+            if not self._build.allow_mixed_toolchain:
+                raise MicroturnError(*_mixed())
+            item = item.model_copy(update={"toolchain": toolchain_digest()})  # its receipt says who made it
         if self._media is None:  # a runner that skips setup
             self.setup()
         yield featurise_item(item, self._build, self._media)
@@ -161,6 +163,7 @@ def _commit(keyed: tuple[int, Iterable[ShardSummary | Verdict]], build: Build) -
             toolchain=toolchain(),
             splits=build.splits,
             shard_bytes=build.shard_bytes,
+            is_mixed=build.allow_mixed_toolchain,
         )
     elif not verdict.blocks:
         sweep(out, before)

@@ -80,6 +80,7 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
     out, staging = Folder(settings.out), settings.staging_folder
     before = read_dataset(out)
     _refuse_other(before, settings, toolchain)
+    _refuse_damaged(out, before)
     known, refused = _committed(out, before)
     build = Build(
         out=storage.absolute(settings.out),
@@ -109,6 +110,8 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
         except MicroturnError:
             raise
         except Exception as error:
+            if "KeyboardInterrupt" in str(error):  # Beam wraps what a person meant
+                raise KeyboardInterrupt from None
             hint = "mend what it names, and run the same build again: what has a receipt is kept"
             raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
     verdict = Verdict.read(staging)
@@ -153,6 +156,17 @@ def _refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchai
             f"{settings.out} was built by another toolchain: {before['toolchain']}",
             hint=f"{hint}, install those versions, or pass --allow-mixed-toolchain",
         )
+
+
+def _refuse_damaged(out: Folder, before: Mapping[str, Any] | None) -> None:
+    """A corpus whose shards are not all there, at their size, is not built upon."""
+    for shard in before["shards"] if before else ():
+        name = f"shards/{shard['name']}.tar"
+        found = out.size(name) if out.exists(name) else -1
+        if found != shard["size_bytes"]:
+            state = f"has {found} bytes, not {shard['size_bytes']}" if found >= 0 else "is not there"
+            hint = "bring it back, or delete dataset.json and build again: everything is made anew, with the same bytes"
+            raise CorpusError(f"{out.uri}: {name} {state}", hint=hint)
 
 
 def _committed(out: Folder, before: Mapping[str, Any] | None) -> tuple[dict[str, str], frozenset[str]]:

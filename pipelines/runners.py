@@ -56,7 +56,10 @@ def workers(num: int) -> list[str]:
 def refuse_unknown(arguments: Sequence[str], ours: Sequence[str] = ()) -> None:
     """Nothing where Beam reads every option of these. Raises InputError, naming the near miss among Beam's options and `ours`."""
     if _named(arguments)[1] == DASK:
-        import apache_beam.runners.dask.dask_runner  # noqa: F401 - its options register themselves when imported
+        try:
+            import apache_beam.runners.dask.dask_runner  # noqa: F401 - its options register themselves when imported
+        except ImportError as error:
+            raise InputError(f"--runner=DaskRunner: {error}", hint="pip install 'microturn[dask]'") from None
     known: set[str] = set()
     for options in _subclasses(PipelineOptions):
         taken = argparse.ArgumentParser(add_help=False)

@@ -1,33 +1,27 @@
 """Everything a corpus claims, recomputed: hashes, digests, schemas, counts, ledger sums, tokens, and how windows continue each other.
 
-A fault is a sentence; nothing is repaired. `against` makes windows again from the raw files and compares bytes.
+A fault is a sentence; nothing is repaired. What only the raw files can tell is pipelines/against.py.
 """
 
 import hashlib
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from ..schemas import keys, record
-from ..schemas.errors import CorpusError, MicroturnError
+from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
-from ..schemas.receipts import Outcome, WorkItem
-from ..schemas.strict import sha256_hex
 from ..schemas.tables import LedgerRow, open_sums, rows_digest
 from ..transforms.tokenizer import Tokenizer
 from ..transforms.tokenizer import load as load_tokenizer
 from ..transforms.view_window import tokens_again
 from . import tar
-from .child import MediaProcess
 from .commit import content_digest, layout_digest, num_dropped_whole, totals
 from .corpus import Corpus, grouped
 from .describe import DESCRIBED, describe
-from .gather import audio_totals, read_receipt
-from .lay import lay_out
-from .storage import Folder
+from .gather import audio_totals
 from .toolchain import digest_of
 
 Tell = Callable[[int, int], None]  # bytes verified, bytes in all
@@ -226,60 +220,3 @@ def _claims(corpus: Corpus, found: Findings) -> None:
     present = {name for folder in FOLDERS for name in corpus.folder.names(folder)}
     faults += [f"{name}: not in dataset.json" for name in sorted(present - listed)]
     faults += [f"{name}: listed in dataset.json, not there" for name in sorted(listed - present)]
-
-
-def against(
-    corpus: Corpus, items: dict[str, WorkItem], num_windows: int, tokenizer_path: str = "", tell: Tell = lambda done, total: None
-) -> Findings:
-    """Makes `num_windows` windows, chosen by the hash of their keys, again from the raw files and compares every byte.
-
-    `items` is session key → work item. The sessions are featurised from their beginning, in a temporary folder.
-    """
-    found = Findings()
-    words = load_tokenizer(corpus.layout, tokenizer_path or None)
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(corpus.rows(), key=lambda row: sha256_hex(row["key"]))[:num_windows]:
-        chosen.setdefault(row["session"], []).append(row)
-    with MediaProcess() as media:
-        for done, (session, rows) in enumerate(sorted(chosen.items())):
-            tell(done, len(chosen))
-            if session not in items:
-                found.faults.append(f"session {session}: not in the input")
-                continue
-            with tempfile.TemporaryDirectory(prefix="microturn-") as folder:
-                try:
-                    _compare(corpus, items[session], rows, Folder(folder), words, media, found)
-                except (MicroturnError, OSError) as error:
-                    found.faults.append(f"session {session}: {error}")
-    tell(len(chosen), len(chosen))
-    return found
-
-
-def _compare(
-    corpus: Corpus,
-    item: WorkItem,
-    rows: list[dict[str, Any]],
-    staging: Folder,
-    words: Tokenizer,
-    media: MediaProcess,
-    found: Findings,
-) -> None:
-    name = item.receipt_name()
-    request = {"item": item.model_dump(mode="json"), "staging": staging.uri, "receipt": name}
-    outcome = Outcome.model_validate(media.call("featurise", request))
-    made = read_receipt(staging, outcome.receipt)
-    again = {window.key: window for window in lay_out(made, 0, len(made.windows), staging, corpus.layout, words)}
-    for row in rows:
-        found.num_windows += 1
-        if row["key"] not in again:
-            found.faults.append(f"{row['key']}: the raw files do not give it")
-            continue
-        window = again[row["key"]]
-        stored = corpus.folder.read_range(f"shards/{row['shard']}.tar", row["offset"], row["size"])
-        for member in row["members"]:
-            start = member["offset"] - row["offset"]
-            old, at = stored[start : start + member["size"]], window.members.get(member["name"])
-            new = at if isinstance(at, bytes) or at is None else staging.read_range(at.part, at.offset, at.size)
-            found.num_bytes += len(old)
-            if old != new:
-                found.faults.append(f"{row['key']}.{member['name']}: not what the raw files give")

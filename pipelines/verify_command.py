@@ -29,8 +29,9 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
 
     Exit codes: 0 everything is as claimed, 1 it is not (each difference is a line on stdout).
     """
+    from .against import against
     from .corpus import Corpus
-    from .verify import against, verify
+    from .verify import verify
 
     console = Console(stderr=True)
     corpus = Corpus.open(out)

@@ -23,7 +23,9 @@ from microturn.pipelines.plan import Plan, make_plan
 from microturn.pipelines.settle import Verdict
 from microturn.pipelines.storage import Folder
 from microturn.pipelines.toolchain import toolchain_digest
+from microturn.pipelines.verify import verify
 from microturn.schemas import record
+from microturn.schemas.errors import MicroturnError
 from microturn.schemas.layout import LayoutSpec
 from microturn.schemas.manifest import Session
 from microturn.schemas.receipts import Outcome, Receipt, WorkItem
@@ -178,6 +180,14 @@ def ledger(out: Path) -> list[dict[str, Any]]:
     """Every ledger row of a corpus."""
     corpus = Corpus.open(str(out))
     return [row for part in [*corpus.shards, *corpus.dataset["rejected"]] for row in corpus.ledger(part["name"])]
+
+
+def faults(out: Path) -> list[str]:
+    """What verify says of a corpus; an error of ours that stops it is something it says too."""
+    try:
+        return verify(Corpus.open(str(out))).faults
+    except MicroturnError as error:
+        return [str(error)]
 
 
 def tree(folder: Path, *, staging: bool = False) -> dict[str, bytes]:

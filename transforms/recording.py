@@ -30,8 +30,12 @@ class Recording:
         self._session, self._spec = session, spec
         self.views = views_of(session, spec)
         self._streams = OpenStreams(session, self.views, open_source, spec)
-        self._media = SessionMedia(self._streams, self.views, spec)
-        self._words = Words(session, self._streams, open_source, spec)
+        try:
+            self._media = SessionMedia(self._streams, self.views, spec)
+            self._words = Words(session, self._streams, open_source, spec)
+        except BaseException:
+            self._streams.close()
+            raise
         self._labels: dict[tuple[str, int], dict[str, Any]] = {}
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..schemas.clock import SAMPLE_RATE_HZ
 from ..schemas.errors import MediaError
 from ..schemas.manifest import Session, Stream
 from ..schemas.spec import FeatureSpec
@@ -46,6 +47,7 @@ class OpenStreams:
                 raise MediaError("the session has neither audio nor video", reason="no_media", hint="name at least one such stream")
             self.probes: dict[str, MediaProbe] = {path: self._probe(path) for path in dict.fromkeys(stream.path for stream in media)}
             self.zero = min(self._manifest_start(stream) for stream in media)
+            self._refuse_late(media)
             self.tracks = self._open_audio([stream for stream in media if stream.kind == "audio"])
             seen = {view.seen.id: view.seen for view in views if view.seen}
             self.pictures = {name: self._open_pictures(seen[name]) for name in sorted(seen)}
@@ -85,6 +87,19 @@ class OpenStreams:
         if not all(track.exhausted_by(sample) for track in tracks):
             return None
         return max((track.end or 0 for track in tracks), default=0)
+
+    def _refuse_late(self, media: list[Stream]) -> None:
+        """Nothing is read of a session in which one stream starts after the longest that a session may be."""
+        limit = self._spec.limits.max_session_samples
+        for stream in media:
+            start = self.stream_start(stream)
+            if start * SAMPLE_RATE_HZ > limit:
+                allowed = f"which may last {limit / SAMPLE_RATE_HZ:.0f} s"
+                raise MediaError(
+                    f"{stream.path} ({stream.id}): starts {float(start):.3f} s into the session, {allowed}",
+                    reason="limit_session_samples",
+                    hint="is its `start` in seconds?",
+                )
 
     def _probe(self, path: str) -> MediaProbe:
         try:

@@ -64,7 +64,7 @@ class Words:
         for stream in session.streams:
             if stream.kind == "text":
                 self._read_text_stream(stream)
-        self._given = Sheet(name=self._sheet_name("events"), path="", unit="event", decoded=len(session.events))
+        self._given = Sheet(name="events", path="", unit="event", decoded=len(session.events))
         if session.events:
             self.sheets.append(self._given)
 
@@ -84,15 +84,8 @@ class Words:
                 self._given.kept += 1
                 self.events.append(row)
 
-    def _sheet_name(self, name: str) -> str:
-        """The name, lengthened where a stream of the row is called so."""
-        taken = {stream.id for stream in self._session.streams}
-        while name in taken:
-            name += "'"
-        return name
-
     def _read_transcript(self, number: int, transcript: Transcript) -> None:
-        sheet = Sheet(name=self._sheet_name(f"transcript-{number}"), path=transcript.path, unit="word")
+        sheet = Sheet(name=f"transcript-{number}", path=transcript.path, unit="word")
         self.sheets.append(sheet)
         try:
             with self._open_source(transcript.path) as file:

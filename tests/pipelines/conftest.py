@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import Raw, build, mono_stream, spoken
+from corpora import Raw, build, copied, mono_stream, spoken
 from media_makers import clap_film, steady_times
 from microturn.pipelines import against, graph
 from microturn.pipelines.child import MediaProcess
@@ -106,3 +106,21 @@ def corpus(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     verdict = build(raw.rows, raw.folder, out, shard_bytes=300_000)
     assert not verdict.blocks and not verdict.rejected
     return out
+
+
+@pytest.fixture(scope="session")
+def vault(raw, tmp_path_factory) -> Path:
+    """A small corpus of two splits, several shards, a film and a session that was dropped whole."""
+    rows = [
+        row | {"split": "val" if row["id"] == "film" else "train"} for row in raw.rows if row["id"] in ("call-wav", "film", "talkative")
+    ]
+    rows.append({"id": "gone", "streams": [{"id": "a", "path": "gone.wav", "kind": "audio", "participant": "p"}]})
+    out = tmp_path_factory.mktemp("vault") / "out"
+    build(rows, raw.folder, out, shard_bytes=200_000)
+    return out
+
+
+@pytest.fixture
+def out(vault, tmp_path) -> Path:
+    """A copy to tamper with."""
+    return copied(vault, tmp_path / "out")

@@ -181,7 +181,21 @@ def test_a_worker_of_another_toolchain_stops_the_build_by_its_name(raw, tmp_path
     with pytest.raises(MicroturnError, match="toolchain") as error:
         build(raw.rows[:1], raw.folder, tmp_path / "out", on_beam=True)
     assert socket.gethostname() in str(error.value) and "numpy" in str(error.value)
-    assert build(raw.rows[:1], raw.folder, tmp_path / "out", allow_mixed_toolchain=True).fresh == 1
+
+
+def test_or_is_allowed_and_marks_the_corpus_for_good(raw, tmp_path, monkeypatch, featurised):
+    """What another toolchain made has receipts of its own, which a build of ours does not take."""
+    out = tmp_path / "out"
+    monkeypatch.setattr(graph, "toolchain_digest", lambda: "another")
+    build(raw.rows[:1], raw.folder, out, allow_mixed_toolchain=True)
+    monkeypatch.undo()
+    assert Corpus.open(str(out)).dataset["mixed_toolchain"]
+    build(raw.rows[:2], raw.folder, out)
+    assert Corpus.open(str(out)).dataset["mixed_toolchain"]
+    (out / "dataset.json").unlink()
+    featurised.clear()
+    build(raw.rows[:2], raw.folder, out)
+    assert not Corpus.open(str(out)).dataset["mixed_toolchain"] and set(featurised) == {"call-wav", "call-flac"}
 
 
 def test_what_stops_the_runner_is_told_in_words_and_the_next_build_goes_on(raw, tmp_path, monkeypatch, featurised):

@@ -1,5 +1,6 @@
 """The ledger closes: whatever the input is, each of its samples, pictures, words and events is kept, or dropped for a stated reason."""
 
+import contextlib
 import tempfile
 from collections import Counter
 from io import BytesIO
@@ -17,8 +18,11 @@ from microturn.pipelines import featurise
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.storage import Folder
 from microturn.pipelines.verify import verify
+from microturn.schemas.errors import MediaError
 from microturn.schemas.keys import session_key
+from microturn.schemas.manifest import Session
 from microturn.schemas.tables import open_sums
+from microturn.transforms.recording import Recording
 from signals import speech
 
 HOSTILE_IDS = (
@@ -238,6 +242,26 @@ def test_two_ids_that_want_the_same_key_are_one_id_that_stands_twice(zoo, tmp_pa
     assert build(made.rows, made.folder, tmp_path / "out").fresh == 1
     (row,) = (row for row in ledger(tmp_path / "out") if row["entry"] == "session")
     assert (row["reason"], row["dropped"]) == ("duplicate_id", 2)
+
+
+@pytest.mark.parametrize("why", ["good", "bad clock", "no channel", "not media", "short"])
+def test_every_file_that_was_opened_is_closed(zoo, tmp_path, why):
+    made, opened = Raw(zoo.folder, rows=[]), []
+    text = {"id": "text", "path": "good.wav", "kind": "text", "participant": "p"}
+    streams = {"bad clock": [text], "no channel": [mono_stream("q", "good.wav", channel=3)], "not media": [mono_stream("q", "text.wav")]}
+    one(made, "x", "short.wav" if why == "short" else "good.wav", transcripts=[{"path": "w.json", "participant": "p", "stream": "p-audio"}])
+    made.rows[0]["streams"] += streams.get(why, [])
+    made.rows[0]["participants"].append({"id": "q"})
+    if why == "bad clock":
+        made.rows[0]["transcripts"][0]["stream"] = "text"
+
+    def open_source(path: str):
+        opened.append((made.folder / path).open("rb"))
+        return opened[-1]
+
+    with contextlib.suppress(MediaError), Recording(Session.parse(made.rows[0], where=""), open_source, SMALL) as recording:
+        list(recording.windows())
+    assert opened and all(file.closed for file in opened)
 
 
 DAMAGED = {

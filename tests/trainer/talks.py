@@ -1,7 +1,4 @@
-"""Small corpora to train on, and their documents spelled out slowly: `from talks import build_talks, slow_rows`.
-
-The corpora are made by the pipeline's own steps in this process, without Beam: featurise, gather, commit.
-"""
+"""Small corpora to train on, and their documents spelled out slowly: `from talks import build_talks, slow_rows`."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,18 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpora import Raw, mono_stream, spoken, stereo_stream
+from corpora import Raw, build, mono_stream, spoken, stereo_stream
 from media_makers import clap_film, steady_times
-from microturn.pipelines import commit, featurise, gather
-from microturn.pipelines.plan import make_plan
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.toolchain import toolchain, toolchain_digest
 from microturn.schemas.layout import LayoutSpec, Slot
-from microturn.schemas.manifest import Session
 from microturn.schemas.record import Record
 from microturn.schemas.spec import FeatureSpec, PictureSpec
 from microturn.trainer.data import OPENING, Batch
-from microturn.transforms import own, tokenizer
+from microturn.transforms import own
 from signals import speech
 
 SPEC = FeatureSpec(window_ticks=10, pictures=PictureSpec(max_width_px=80, max_height_px=80))
@@ -77,36 +69,10 @@ def raw_talks(folder: Path) -> Raw:
     return raw
 
 
-def build_talks(
-    rows: Sequence[Mapping[str, Any]],
-    root: Path,
-    out: Path,
-    *,
-    spec: FeatureSpec = SPEC,
-    layout: LayoutSpec = LAYOUT,
-    splits: Mapping[str, float] | None = None,
-    shard_bytes: int = 400_000,
-) -> Path:
+def build_talks(rows: Sequence[Mapping[str, Any]], root: Path, out: Path, *, spec: FeatureSpec = SPEC, shard_bytes: int = 400_000) -> Path:
     """A corpus of these manifest rows."""
-    splits = splits or {"train": 1.0}
-    sessions = [Session.parse(row, where=str(row["id"])) for row in rows]
-    plan = make_plan(sessions, root=str(root), spec=spec, toolchain=toolchain_digest(), splits=splits)
-    folder, staging = Folder(str(out)), Folder(str(out / ".staging"))
-    outcomes = [featurise.outcome_of(featurise.make(item, staging), item.receipt_name()) for item in plan.items]
-    assert all(outcome.status == "done" for outcome in outcomes)
-    words = tokenizer.load(layout)
-    summaries = [gather.write_shard(task, folder, staging, layout, words) for task in gather.assign(outcomes, shard_bytes, {})]
-    commit.commit(
-        folder,
-        before=None,
-        summaries=summaries,
-        rejected=[],
-        spec=spec,
-        layout=layout,
-        toolchain=toolchain(),
-        splits=splits,
-        shard_bytes=shard_bytes,
-    )
+    verdict = build(rows, root, out, spec=spec, shard_bytes=shard_bytes)
+    assert not verdict.blocks and not verdict.rejected
     return out
 
 

@@ -73,20 +73,26 @@ def test_a_tick_larger_than_a_sequence_still_comes(urls: list[str], views: dict[
     assert sum(batch.num_ticks for batch in batches) == sum(w.num_ticks for windows in views.values() for w in windows)
 
 
-def test_a_window_that_is_none_is_named(folder: Path, tmp_path: Path) -> None:
-    shards = copied(folder, tmp_path / "copy") / "shards"
-    url = min(shards.glob("*.tar"))
+def test_a_window_that_is_none_is_named_and_no_document_reaches_over_it(folder: Path, tmp_path: Path) -> None:
+    urls = sorted((copied(folder, tmp_path / "copy") / "shards").glob("*.tar"))
+    (url,) = [url for url in urls if b"long-left-0000040.own_pcm" in url.read_bytes()]
     data = bytearray(url.read_bytes())
-    at = data.index(b"\x93NUMPY", len(data) // 2)
-    data[at] ^= 1
+    data[data.index(b"\x93NUMPY", data.index(b"long-left-0000040.own_pcm"))] ^= 1
     url.write_bytes(data)
-    with pytest.raises(CorpusError, match=f"{url.name}: .*npy: not an .npy array"):
-        list(tars.batches([str(url)], LAYOUT, SPEC))
-    told = [damage for batch in tars.batches([str(url)], LAYOUT, SPEC, on_damage="skip") for damage in batch.damaged]
-    assert len(told) == 1 and url.name in told[0].message
-    url.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CorpusError, match=f"{url.name}: .*, after window"):
-        list(tars.batches([str(url)], LAYOUT, SPEC, on_damage="skip"))
+    with pytest.raises(CorpusError, match=f"{url.name}: long-left-0000040.*npy: not an .npy array"):
+        list(tars.batches(map(str, urls), LAYOUT, SPEC))
+    skipping = list(tars.batches(map(str, urls), LAYOUT, SPEC, on_damage="skip"))
+    assert len([damage for batch in skipping for damage in batch.damaged]) == 1
+    parts = [(s.first_tick, s.num_ticks) for batch in skipping for s in batch.segments if s.key.startswith("long-left")]
+    ticks = [tick for first, count in parts for tick in range(first, first + count)]
+    assert ticks == [*range(40), *range(50, ticks[-1] + 1)] and 50 in [first for first, _ in parts]
+
+
+def test_a_tar_that_ends_early_is_named(urls: list[str], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(Path(urls[0]).read_bytes()[:-9000])
+    with pytest.raises(CorpusError, match=r"cut\.tar: .*, after window [a-z]"):
+        list(tars.batches([str(cut)], LAYOUT, SPEC, on_damage="skip"))
 
 
 def test_tokens_of_another_layout_are_refused(urls: list[str]) -> None:
