@@ -15,7 +15,7 @@ from ..schemas.errors import InputError
 PIPED_WIDTH = 110  # where there is no terminal to ask
 
 
-@click.command("inspect")
+@click.command("inspect", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", metavar="OUT")
 @click.argument("key", metavar="[KEY]", default="")
 @click.option(

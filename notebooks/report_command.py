@@ -7,7 +7,7 @@ from .report import SAMPLE_WINDOWS
 PAGE = "report.html"
 
 
-@click.command("report")
+@click.command("report", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", metavar="OUT")
 @click.option("--sample", "sample_windows", default=SAMPLE_WINDOWS, show_default=True, type=click.IntRange(0), help="Windows to look into.")
 @click.option("--tokenizer", "tokenizer_path", default="", metavar="FILE", help="The tokenizer.json, when the corpus was built with one.")

@@ -24,7 +24,7 @@ EXIT_FAILED, EXIT_DROPPED, EXIT_UNSETTLED, EXIT_INTERRUPTED = 1, 3, 4, 130
 MAX_SHOWN = 10
 
 
-@click.command("build", context_settings={"ignore_unknown_options": True})
+@click.command("build", context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="INPUT OUT [BEAM OPTIONS]...")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Local worker processes.")
 @click.option("--infer", is_flag=True, help="Read the folder by its layout even where it has a manifest.jsonl.")

@@ -4,6 +4,7 @@ What is done is told by callbacks, so that a terminal, a notebook and a test wat
 """
 
 import math
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,7 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
         staging=storage.absolute(staging.uri),
         spec=settings.spec,
         layout=settings.layout,
-        tokenizer_path=settings.tokenizer_path,
+        tokenizer_path=settings.tokenizer_path and os.path.abspath(settings.tokenizer_path),
         splits=dict(settings.splits),
         shard_bytes=settings.shard_bytes,
         next_number=_next_numbers(before),
@@ -114,6 +115,8 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
                 raise KeyboardInterrupt from None
             hint = "mend what it names, and run the same build again: what has a receipt is kept"
             raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
+    if not staging.exists(VERDICT):
+        raise MicroturnError("the runner ended without a verdict", hint="its workers must write to the same staging folder as the driver")
     verdict = Verdict.read(staging)
     staging.delete(featurise.UNDER_WAY)
     for folder in (out, staging):

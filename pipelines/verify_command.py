@@ -11,7 +11,7 @@ from .verify import Findings
 MAX_SHOWN = 50
 
 
-@click.command("verify")
+@click.command("verify", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", metavar="OUT")
 @click.option("--against", "input_", metavar="INPUT", help="Also make windows again from the raw files and compare bytes.")
 @click.option("--windows", "num_windows", default=8, show_default=True, type=click.IntRange(1), help="How many windows --against takes.")

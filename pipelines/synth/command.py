@@ -27,7 +27,7 @@ lies in OUT/truth, a manifest of everything in OUT/manifest.jsonl.
 """
 
 
-@click.command("synth", epilog=EPILOG)
+@click.command("synth", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--hours", type=float, metavar="H", help=f"Hours of recordings; made of sessions of 10 to 70 s.  [default: {DEFAULT_HOURS}]")
 @click.option(
