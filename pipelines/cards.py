@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
 from ..schemas.clock import TICK_SAMPLES, clock_text
 from ..schemas.record import ARRAY_MEMBERS, LABEL_MEMBERS
+from .gather import read_table
 from .storage import Folder
 
 ENERGON_VERSION = "7.4.1"  # the version this metadata was tried with
@@ -33,8 +33,7 @@ def _rights(out: Folder, dataset: Mapping[str, Any]) -> dict[str, list[str]]:
     """The distinct licences, consents, sources, languages and speakers of the windows, sorted; "" is left out."""
     found: dict[str, set[str]] = {name: set() for name in RIGHTS}
     for shard in dataset["shards"]:
-        with out.open(f"index/{shard['name']}.parquet") as file:
-            table = pq.read_table(file, columns=list(found))
+        table = read_table(out, f"index/{shard['name']}.parquet", list(found))
         for name in found:
             found[name].update(table[name].unique().to_pylist())
     return {name: sorted(values - {""}) for name, values in found.items()}

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
@@ -18,7 +17,7 @@ from ..schemas.spec import FeatureSpec
 from ..schemas.strict import sha256_hex
 from ..schemas.tables import LEDGER_SCHEMA, LedgerRow, rows_digest
 from . import cards
-from .gather import audio_totals, write_table
+from .gather import audio_totals, read_table, write_table
 from .plan import DUPLICATE_KEPT
 from .storage import Folder
 from .toolchain import digest_of
@@ -42,7 +41,7 @@ def read_dataset(out: Folder) -> dict[str, Any] | None:
 
 def content_digest(out: Folder, names: Iterable[str]) -> str:
     """sha256 over the sorted lines `key sha256(members)` of these shards' windows: equal however the corpus grew or was resharded."""
-    tables = [pq.read_table(out.open(f"index/{name}.parquet"), columns=["key", "digest"]) for name in names]
+    tables = [read_table(out, f"index/{name}.parquet", ["key", "digest"]) for name in names]
     if not tables:
         return sha256_hex("")
     table = pa.concat_tables(tables).sort_by("key")

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from ..schemas import record
 from ..schemas.errors import CorpusError, InputError
 from ..schemas.layout import LayoutSpec
 from ..schemas.spec import FeatureSpec
 from .commit import DATASET, read_dataset
+from .gather import read_table
 from .storage import Folder
 
 
@@ -41,13 +40,11 @@ class Corpus:
 
     def index(self, shard: str) -> list[dict[str, Any]]:
         """The index rows of a shard, in the order in which its windows lie."""
-        with self.folder.open(f"index/{shard}.parquet") as file:
-            return pq.read_table(file).to_pylist()
+        return read_table(self.folder, f"index/{shard}.parquet").to_pylist()
 
     def ledger(self, name: str) -> list[dict[str, Any]]:
         """The ledger rows of a shard, or of a `rejected-…` part."""
-        with self.folder.open(f"ledger/{name}.parquet") as file:
-            return pq.read_table(file).to_pylist()
+        return read_table(self.folder, f"ledger/{name}.parquet").to_pylist()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every index row of the corpus, shard by shard."""

@@ -109,6 +109,11 @@ def write_shard(task: ShardTask, out: Folder, staging: Folder, layout: LayoutSpe
     )
 
 
+def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a Parquet file, from its bytes: a reader on a Python file would free it from a thread of its own, at exit too."""
+    return pq.read_table(pa.BufferReader(folder.read(name)), columns=list(columns) if columns else None, pre_buffer=False)
+
+
 def write_table(out: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
     """A Parquet file of these rows."""
     sink = io.BytesIO()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from ..schemas.errors import CorpusError, InputError, MicroturnError
@@ -22,7 +21,7 @@ from ..schemas.spec import FeatureSpec
 from ..transforms import tokenizer
 from . import featurise, runners, storage
 from .commit import read_dataset
-from .gather import RECEIPTS
+from .gather import RECEIPTS, read_table
 from .graph import Build, BuildCorpus
 from .parts import PARTS
 from .plan import NOT_THERE, Plan
@@ -178,13 +177,11 @@ def _committed(out: Folder, before: Mapping[str, Any] | None) -> tuple[dict[str,
         return {}, frozenset()
     known: dict[str, str] = {}
     for shard in before["shards"]:
-        with out.open(f"index/{shard['name']}.parquet") as file:
-            table = pq.read_table(file, columns=["session", "source_digest"])
+        table = read_table(out, f"index/{shard['name']}.parquet", ["session", "source_digest"])
         known.update(zip(table["session"].to_pylist(), table["source_digest"].to_pylist(), strict=True))
     refused: set[str] = set()
     for part in before["rejected"]:
-        with out.open(f"ledger/{part['name']}.parquet") as file:
-            refused.update(pq.read_table(file, columns=["session"])["session"].to_pylist())
+        refused.update(read_table(out, f"ledger/{part['name']}.parquet", ["session"])["session"].to_pylist())
     return known, frozenset(refused)
 
 
