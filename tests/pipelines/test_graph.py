@@ -187,15 +187,15 @@ def test_or_is_allowed_and_marks_the_corpus_for_good(raw, tmp_path, monkeypatch,
     """What another toolchain made has receipts of its own, which a build of ours does not take."""
     out = tmp_path / "out"
     monkeypatch.setattr(graph, "toolchain_digest", lambda: "another")
-    build(raw.rows[:1], raw.folder, out, allow_mixed_toolchain=True)
+    build(raw.rows[:1], raw.folder, out, allow_mixed_toolchain=True, keep_parts=True)
     monkeypatch.undo()
     assert Corpus.open(str(out)).dataset["mixed_toolchain"]
-    build(raw.rows[:2], raw.folder, out)
+    build(raw.rows[:2], raw.folder, out, keep_parts=True)
     assert Corpus.open(str(out)).dataset["mixed_toolchain"]
     (out / "dataset.json").unlink()
     featurised.clear()
     build(raw.rows[:2], raw.folder, out)
-    assert not Corpus.open(str(out)).dataset["mixed_toolchain"] and set(featurised) == {"call-wav", "call-flac"}
+    assert not Corpus.open(str(out)).dataset["mixed_toolchain"] and featurised == ["call-wav"]
 
 
 def test_what_stops_the_runner_is_told_in_words_and_the_next_build_goes_on(raw, tmp_path, monkeypatch, featurised):
@@ -226,6 +226,14 @@ def test_a_build_ends_the_processes_that_it_started(raw, tmp_path, monkeypatch, 
     monkeypatch.setattr(graph, "MediaProcess", lambda silence_s: Noted())
     build(raw.rows[:2], raw.folder, tmp_path / "out", on_beam=True)
     assert started and set(ended) == set(started)
+
+
+def test_a_runner_that_forgets_the_last_step_is_found_out(raw, tmp_path, monkeypatch):
+    """Not even the verdict of the build before is taken for this one's."""
+    build(raw.rows[:1], raw.folder, tmp_path / "out")
+    monkeypatch.setattr(run, "_run_graph", lambda *_: None)
+    with pytest.raises(MicroturnError, match="without a verdict"):
+        build(raw.rows[:2], raw.folder, tmp_path / "out", on_beam=True)
 
 
 def test_an_empty_plan_is_refused(tmp_path):

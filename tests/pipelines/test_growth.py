@@ -133,6 +133,21 @@ def test_a_corpus_takes_only_what_could_have_been_in_it_from_the_start(raw, tmp_
     assert error.value.hint and tree(out) == before
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_a_damaged_corpus_does_not_grow(raw, tmp_path, damage):
+    out = tmp_path / "out"
+    build(raw.rows[:1], raw.folder, out)
+    shard = out / "shards/train-000000.tar"
+    data = shard.read_bytes()
+    shard.unlink()
+    if damage == "cut short":
+        shard.write_bytes(data[:-512])
+    before = tree(out)
+    with pytest.raises(CorpusError, match="train-000000") as error:
+        build(raw.rows[:2], raw.folder, out)
+    assert error.value.hint and tree(out) == before
+
+
 def test_committing_twice_commits_once(raw, tmp_path, monkeypatch):
     """A runner may run the last step again after it was done: its answer got lost."""
     commit = graph._commit

@@ -35,7 +35,7 @@ def leaky(tmp_path_factory) -> Raw:
         transcripts = [{"path": f"{here}/{words}.json", "participant": "p"}]
         made.add(id=f"words-{number}", streams=[mono_stream("p", f"../in/../../{SECRET}/in/good.wav")], transcripts=transcripts)
     made.add(id="wrong", streams=[mono_stream("p", f"{here}/good.wav", channel=7)])
-    made.add(id="nested", streams=[mono_stream("p", f"{here}/good.wav"), mono_stream("q", f"{here}/good.wav.wav")])
+    made.add(id="one-in-another", streams=[mono_stream("p", f"{here}/gone/{SECRET}/x.wav"), mono_stream("q", f"{here}/gone")])
     for _ in range(2):
         made.add(id="twice", streams=[mono_stream("p", f"{here}/good.wav")])
     return made
