@@ -95,8 +95,8 @@ class Mixture(nn.Module):
 def uneven(logits_TE: Tensor, chosen_Tk: Tensor, rows: Ragged, counted_T: Tensor | None) -> tuple[Tensor, Tensor]:
     """How often each expert was chosen, int64 [E]; and the sum over counted rows of how unevenly their document loads the experts.
 
-    A document's unevenness is (E / k) Σ_e f_e · P_e: f the share of its counted rows that chose e, P the mean of their normalised scores. It
-    is 1 for an even load, and its gradient pushes scores of crowded experts down. Source: DeepSeek-V3, arXiv 2412.19437, equations 17 to 20.
+    A document's unevenness is (E / k) Σ_e f_e · P_e: f the share of its counted rows that chose e, P the mean of their normalised scores.
+    It is 1 for an even load, and its gradient pushes scores of crowded experts down. Source: DeepSeek-V3, arXiv 2412.19437, eq. 17 to 20.
     """
     experts, documents = logits_TE.shape[1], rows.num_segments
     document_T = torch.repeat_interleave(torch.arange(documents), torch.tensor(rows.lengths))

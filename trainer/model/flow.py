@@ -10,6 +10,7 @@ Letters: F frames, D columns of the hidden row, W width, X = 320 values of a fra
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class FlowHead(nn.Module):
         """Frames [F, 320] in head space: `steps` Euler steps from the noise (fp32 [F, 320], standard normal)."""
         condition_FW, x_FX = self.condition(hidden_FD), noise_FX
         times = euler_times(self.steps)
-        for start, stop in zip(times, times[1:], strict=False):
+        for start, stop in pairwise(times):
             x_FX = x_FX + (stop - start) * self.velocity_given(condition_FW, x_FX, torch.full((len(x_FX),), start))
         return x_FX
 

@@ -1,14 +1,14 @@
 """The first weights of a model, as a function of the seed and each parameter's name: adding a layer changes no other.
 
-Products: normal with deviation 1/√inputs, those back into the stream smaller by √(2 · layers); tables 0.02; taps and profiles 0.02; norms and
-scales 1. The flow head's gates and last product are 0.
+Products: normal with deviation 1/√inputs, those back into the stream smaller by √(2 · layers); tables, taps and profiles 0.02; norms
+and scales 1. The flow head's gates and last product are 0.
 """
 
 import hashlib
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .model import InteractionModel
 

@@ -54,7 +54,7 @@ class InteractionModel(nn.Module):
         self.flow = FlowHead(spec)
 
     def forward(self, inputs: Inputs, state: State | None = None) -> Output:
-        """Hidden rows of these inputs: of whole documents, or with `state` of the next pieces of documents, whose keys are written to it."""
+        """Hidden rows of these inputs: of whole documents, or with `state` of documents' next pieces, whose keys are written to it."""
         x_TD = self.embedding(inputs, self.dtype)
         counts, loads, convs = [], [], []
         for number, block in enumerate(self.blocks):
