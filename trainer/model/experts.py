@@ -32,6 +32,8 @@ class DenseMlp(nn.Module):
 class Router(nn.Module):
     """Chooses experts and weighs them. All of it is fp32; `bias` [E] moves the choice and is moved by the trainer, not by gradients."""
 
+    bias: Tensor
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.top_k, self.route_scale = spec.experts_per_row, spec.route_scale

@@ -21,7 +21,8 @@ from ...schemas.spec import NUM_BANDS, OwnMelSpec
 from .layers import Linear, RmsNorm
 from .spec import ModelSpec
 
-FRAME_VALUES = FRAME_SAMPLES // OwnMelSpec().hop_samples * NUM_BANDS
+SUB_FRAMES = FRAME_SAMPLES // OwnMelSpec().hop_samples
+FRAME_VALUES = SUB_FRAMES * NUM_BANDS
 TIME_COLUMNS = 64
 SLOWEST, FASTEST = 1.0, 1000.0  # radians per unit of time
 

@@ -20,15 +20,15 @@ ZEROS = ("flow.velocity.weight",)
 def initialise(model: InteractionModel, seed: int) -> InteractionModel:
     """The model, its parameters filled and its routers' biases zero."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(initial(name, parameter, seed, model.spec.layers))
+        parameter.copy_(first_value(name, parameter.shape, seed, model.spec.layers))
     for router in model.routers():
         router.bias.zero_()
     return model
 
 
-def initial(name: str, parameter: Tensor, seed: int, layers: int) -> Tensor:
-    """The first value, fp32, of the parameter with this name and shape."""
-    shape, leaf = parameter.shape, name.rsplit(".", 2)
+def first_value(name: str, shape: torch.Size, seed: int, layers: int) -> Tensor:
+    """The first value, fp32, of the parameter with this name and shape in a model of so many layers."""
+    leaf = name.rsplit(".", 2)
     if leaf[-1] == "scale" or "norm" in leaf[-2] or "norms" in name:
         return torch.ones(shape)
     if name in ZEROS:

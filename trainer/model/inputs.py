@@ -4,7 +4,7 @@ Letters: N rows; H, O, P of them heard frames, own frames, patches; the others a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,3 +82,36 @@ class Inputs:
             patch_px=self.patch_px[patch],
             counted=None if self.counted is None else self.counted[index],
         )
+
+
+def joined(pieces: Sequence[Inputs], positions: Sequence[int]) -> Inputs:
+    """One batch of these pieces of one document each, which begin at these positions."""
+    lengths = [piece.rows.num_rows for piece in pieces]
+    rows = ragged(lengths, positions)
+    starts = rows.row_starts
+
+    def moved(name: str) -> Tensor:
+        return torch.cat([getattr(piece, name) + start for piece, start in zip(pieces, starts, strict=False)])
+
+    def joint(name: str) -> Tensor:
+        return torch.cat([getattr(piece, name) for piece in pieces])
+
+    counted = [piece.counted for piece in pieces]
+    return Inputs(
+        rows=rows,
+        ids=joint("ids"),
+        heard_rows=moved("heard_rows"),
+        heard_codes=joint("heard_codes"),
+        own_rows=moved("own_rows"),
+        own_codes=joint("own_codes"),
+        patch_rows=moved("patch_rows"),
+        patches=joint("patches"),
+        patch_px=joint("patch_px"),
+        counted=None if any(mask is None for mask in counted) else torch.cat([mask for mask in counted if mask is not None]),
+    )
+
+
+def continued(pieces: Sequence[Inputs]) -> Inputs:
+    """One piece of one document, from pieces of it that follow each other."""
+    whole = joined(pieces, [0] * len(pieces))
+    return replace(whole, rows=ragged([whole.rows.num_rows], [pieces[0].rows.positions[0]]))

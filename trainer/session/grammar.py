@@ -1,0 +1,64 @@
+"""Which ids may come next inside G(k), as masks over the vocabulary: FORMAT.md section 4, enforced while sampling.
+
+    <perform> x1 … xm d      x: text, or <delegate> or <cancel> and its <slot>; m ≤ quota; d: <speak> or <silent>
+
+A control pair counts two and is never split. A slot is delegated to when it is idle and cancelled when it is not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...schemas.layout import LayoutSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What G(k) holds so far.
+
+    Attributes:
+        count: of ids towards the quota.
+        control: the control id whose slot comes next; None when none is open.
+    """
+
+    count: int = 0
+    control: int | None = None
+
+
+class Grammar:
+    """Masks of one layout: True where an id is allowed."""
+
+    def __init__(self, layout: LayoutSpec, vocabulary: int, text_ids: Iterable[int]) -> None:
+        self.layout, self.vocabulary = layout, vocabulary
+        self._text = self._of(text_ids)
+        self._voice = self._of((layout.ids.speak, layout.ids.silent))
+
+    def allowed(self, said: Said, busy_slots: frozenset[int] = frozenset()) -> Tensor:
+        """bool [V]; at least one id is allowed. `busy_slots` have been delegated to and have not ended."""
+        ids, quota = self.layout.ids, self.layout.say_quota
+        if said.control is not None:
+            wanted = busy_slots if said.control == ids.cancel else frozenset(range(len(ids.slots))) - busy_slots
+            return self._of(ids.slots[slot] for slot in wanted)
+        mask = self._voice
+        if said.count < quota:
+            mask = mask | self._text
+        if said.count + 2 <= quota:
+            controls = [ids.delegate] * (len(busy_slots) < len(ids.slots)) + [ids.cancel] * bool(busy_slots)
+            mask = mask | self._of(controls) if controls else mask
+        return mask
+
+    def after(self, said: Said, id_: int) -> Said:
+        """What has been said once this id is."""
+        is_control = id_ in (self.layout.ids.delegate, self.layout.ids.cancel)
+        return Said(said.count + 1, id_ if is_control else None)
+
+    def is_voice(self, id_: int) -> bool:
+        """Whether this id ends the text of G(k)."""
+        return id_ in (self.layout.ids.speak, self.layout.ids.silent)
+
+    def _of(self, ids: Iterable[int]) -> Tensor:
+        mask = torch.zeros(self.vocabulary, dtype=torch.bool)
+        mask[torch.tensor(list(ids), dtype=torch.int64)] = True
+        return mask
