@@ -104,6 +104,8 @@ def uneven(logits_TE: Tensor, chosen_Tk: Tensor, rows: Ragged, counted_T: Tensor
     document_T = torch.repeat_interleave(torch.arange(documents), torch.tensor(rows.lengths))
     if counted_T is not None:
         kept = torch.nonzero(counted_T)[:, 0]
+        if not len(kept):
+            return torch.zeros(experts, dtype=torch.int64), torch.zeros(())
         logits_TE, chosen_Tk, document_T = logits_TE[kept], chosen_Tk[kept], document_T[kept]
     flat = (document_T[:, None] * experts + chosen_Tk).flatten()
     counts_DE = torch.bincount(flat, minlength=documents * experts).view(documents, experts)

@@ -10,7 +10,7 @@ Every misuse is a SessionError that says what was asked, what is the case and wh
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -115,6 +115,7 @@ class Engine:
                     raise SessionError(f"session {session.key!r} already has a request under way", hint="wait for it to return")
                 locked.append(session)
             inputs = joined([inputs for _, inputs in pieces], [session.rows for session in sessions])
+            inputs = replace(inputs, counted=torch.zeros(inputs.rows.num_rows, dtype=torch.bool))  # loads are the trainer's business
             output = self.model(inputs, self._state(sessions, inputs))
             for number, (session, length) in enumerate(zip(sessions, lengths, strict=True)):
                 convs = tuple(_of_segment(conv, number) for conv in output.convs)

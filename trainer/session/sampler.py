@@ -27,13 +27,14 @@ from ...schemas.spec import NUM_BANDS
 from ...schemas.strict import Strict
 from ...transforms import own
 from ..model import Inputs
-from ..model.flow import FRAME_VALUES, SUB_FRAMES
+from ..model.flow import SUB_FRAMES
 from ..model.inputs import continued
+from ..speech.frames import frames_of, noise_of
 from .engine import Engine, Session
 from .grammar import Grammar, Said
 from .rows import Perceived, of_frame, of_ids, of_tick
 
-TEXT, SPEECH = "text", "speech"
+TEXT = "text"
 
 
 class Sampling(Strict):
@@ -211,8 +212,9 @@ class Sampler:
             return []
         hidden_TD, made = torch.stack(list(hidden)), []
         for frame in range(TICK_FRAMES):
-            noise_TX = speech_noise([talk.session.key for talk in talks], [talk.session.rows - 1 for talk in talks], self.sampling)
-            made.append(to_mel(self.engine.model.flow.sample(hidden_TD, noise_TX)))
+            positions = [talk.session.rows - 1 for talk in talks]
+            noise_TX = noise_of([talk.session.key for talk in talks], positions, self.sampling.seed) * self.sampling.noise
+            made.append(frames_of(self.engine.model.flow, hidden_TD, noise_TX))
             rows = [of_frame(codes[None], self.layout) for codes in own.codes(made[-1])]
             if frame < TICK_FRAMES - 1:
                 hidden_TD = self._append(talks, rows)
@@ -237,17 +239,3 @@ def choose(logits_TV: Tensor, allowed_TV: Tensor, keys: Sequence[str], positions
         ]
         scores_TV = scores_TV / sampling.temperature + torch.cat(noise)
     return scores_TV.masked_fill(~allowed_TV, float("-inf")).argmax(-1).tolist()
-
-
-def speech_noise(keys: Sequence[str], positions: Sequence[int], sampling: Sampling) -> Tensor:
-    """The noise [T, X] that frames start from, each keyed by the row that it is learned at."""
-    rows = [
-        philox.normals(philox.key(SPEECH, sampling.seed, 0, key), torch.tensor([position]), FRAME_VALUES)
-        for key, position in zip(keys, positions, strict=True)
-    ]
-    return torch.cat(rows) * sampling.noise
-
-
-def to_mel(head_TX: Tensor) -> NDArray[np.float16]:
-    """Own mel float16 [T, 4, 80] of frames in head space."""
-    return own.from_head(head_TX.numpy()).reshape(-1, SUB_FRAMES, NUM_BANDS)

@@ -1,0 +1,191 @@
+"""`microturn align`: law 3 on this machine, with this run and this corpus."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ... import kernels
+from ...kernels.selfcheck import as_integers
+from ...schemas.errors import InputError
+from ..data import DataSpec, Loader, Mixture, OpenCorpus
+from ..model import Inputs, InteractionModel
+from ..train.trained import Trained, trained
+from .align import Alignment, Check, Given
+from .engine import Engine
+from .pools import Limits
+from .sampler import Sampling
+
+APPEND_ROWS = 20
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run", type=click.Path(file_okay=False))
+@click.option("--data", metavar="CORPUS", help="The corpus that documents come from.  [default: the run's]")
+@click.option("--split", default="train", show_default=True, help="Its split.")
+@click.option("--documents", default=4, show_default=True, type=click.IntRange(1), help="How many documents.")
+@click.option("--ticks", default=100, show_default=True, type=click.IntRange(2), help="Ticks of 200 ms in each, at most.")
+@click.option("--pairs", default=12, show_default=True, type=click.IntRange(1), help="Random (partition, company) pairs per check.")
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which weights.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the rows.  [default: as trained]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of cuts, companies and sampling.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@click.option("--digest-only", is_flag=True, hidden=True, help="What a fresh process is asked for.")
+def align_command(
+    run: str, data: str | None, split: str, documents: int, ticks: int, pairs: int, checkpoint: str, dtype: str | None, seed: int,
+    as_json: bool, digest_only: bool,
+) -> None:  # fmt: skip
+    """Compare the sampler with the trainer, bit for bit, on this machine with RUN's weights.
+
+    \b
+    Whole documents of the corpus go through the trainer's forward; then the same rows through sessions: packed, cut at random, alone and
+    in company, with one thread and two, after aborts, after snapshot and restore, in a fresh process; and sessions that speak for
+    themselves go back through the trainer's forward. Every row is compared.
+
+    Exit code: 0 no row differs, 1 rows differ.
+    """
+    opened = trained(run, "best" if checkpoint == "best" else "last")
+    opened.model.dtype = getattr(torch, dtype) if dtype else opened.model.dtype
+    given = _documents(opened, data, split, documents, ticks)
+    alignment = Alignment(opened.model, given, seed=seed)
+    if digest_only:
+        click.echo(_digest(alignment))
+        return
+    console = Console(stderr=True)
+    checks = _checks(console, alignment, opened, pairs, seed)
+    checks.append(_fresh_process(alignment, sys.argv[1:]))
+    price = _price(opened.model, given)
+    fingerprint = kernels.fingerprint()
+    found = {
+        "run": run,
+        "step": opened.step,
+        "identity": opened.identity,
+        "dtype": str(opened.model.dtype).removeprefix("torch."),
+        "fingerprint": fingerprint["digest"],
+        "run_fingerprint": opened.numerics,
+        "rows": sum(check.rows for check in checks),
+        "differing": sum(check.differing for check in checks),
+        "checks": [{"name": check.name, "rows": check.rows, "differing": check.differing} for check in checks],
+        "price": price,
+    }
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _show(found, checks)
+    if found["differing"]:
+        sys.exit(1)
+
+
+def _documents(opened: Trained, data: str | None, split: str, documents: int, ticks: int) -> list[Given]:
+    """Documents of the corpus, as the loader makes them: cut at windows' edges, here cut again at `ticks`."""
+    path = data or opened.spec.corpora[0].path
+    corpus = OpenCorpus.open(path, split=split)
+    if corpus.layout != opened.layout:
+        raise InputError(f"{path}: another layout than the run's corpora", hint="build it with the same tokenizer and layout")
+    spec = DataSpec(seed=opened.spec.data.seed, split=split, document_ticks=ticks, cut_played=opened.spec.data.cut_played)
+    found: list[Given] = []
+    for batch in Loader(Mixture.of([corpus], spec), step_sequences=1, epochs=1):
+        inputs, offsets = Inputs.of(batch), batch.offsets.tolist()
+        for number, segment in enumerate(batch.segments):
+            last = int(torch.searchsorted(batch.ticks[offsets[number] : offsets[number + 1]].contiguous(), segment.first_tick + ticks))
+            empty = [0] * len(batch.segments)
+            stops = [last if n == number else 0 for n in range(len(batch.segments))]
+            if segment.num_ticks:
+                found.append(Given(segment.key, inputs.piece(empty, stops)))
+        if len(found) >= documents:
+            break
+    if not found:
+        raise InputError(f"{path}: no document in the split {split!r}")
+    return found[:documents]
+
+
+def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int) -> list[Check]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    talks, ticks = min(3, len(alignment.documents)), min(30, alignment.documents[0].inputs.rows.num_rows // 10)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("aligning", total=5 * pairs + ticks + 1)
+
+        def told() -> None:
+            progress.advance(task)
+
+        checks = [alignment.packed()]
+        checks.append(alignment.appended("cut at random, alone", pairs, told))
+        checks.append(alignment.appended("cut at random, in company", pairs, told, company=min(3, len(alignment.documents) + 1)))
+        other = 1 if torch.get_num_threads() > 1 else 2
+        checks.append(alignment.appended(f"cut at random, {other} thread{'s' * (other > 1)}", pairs, told, threads=other))
+        checks.append(alignment.undone(pairs, told))
+        checks.append(alignment.moved(pairs, told))
+        checks += alignment.sampled(opened.layout, Sampling(seed=seed), ticks, talks, told)
+    return checks
+
+
+def _digest(alignment: Alignment) -> str:
+    digest = hashlib.sha256()
+    for hidden in alignment.hidden:
+        digest.update(as_integers(hidden).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _fresh_process(alignment: Alignment, arguments: Sequence[str]) -> Check:
+    """The same documents in a process that has computed nothing before."""
+    command = [sys.executable, "-c", "from microturn.cli import main; main()", *arguments, "--digest-only"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = sum(len(hidden) for hidden in alignment.hidden)
+    return Check("in a fresh process", rows, 0 if done.stdout.strip() == _digest(alignment) else rows)
+
+
+def _price(model: InteractionModel, documents: Sequence[Given]) -> dict[str, float]:
+    """CPU seconds of a whole document, and of the same rows in appends of 20, per thousand rows."""
+    inputs = max((document.inputs for document in documents), key=lambda found: found.rows.num_rows)
+    rows = inputs.rows.num_rows
+    pieces = [inputs.piece([start], [min(start + APPEND_ROWS, rows)]) for start in range(0, rows, APPEND_ROWS)]
+
+    def whole() -> None:
+        with torch.no_grad():
+            model(inputs)
+
+    def appends() -> None:
+        engine = Engine(model, Limits(sessions=1, rows=rows))
+        session = engine.open("price", rows=rows)
+        for piece in pieces:
+            engine.append([(session, piece)])
+            engine.commit(session)
+
+    timed = {}
+    for name, run in (("whole_s_per_krow", whole), ("appends_s_per_krow", appends)):
+        run()
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            run()
+            times.append(time.process_time() - start)
+        timed[name] = sorted(times)[1] / rows * 1000
+    return timed
+
+
+def _show(found: dict, checks: Sequence[Check]) -> None:
+    table = Table(title=f"{found['run']}, step {found['step']}, {found['dtype']}", title_justify="left")
+    table.add_column("the sampler's rows …")
+    table.add_column("compared", justify="right")
+    table.add_column("differing", justify="right")
+    for check in checks:
+        table.add_row(check.name, f"{check.rows:,}", f"[red]{check.differing:,}[/]" if check.differing else "0")
+    table.add_row("[b]all[/]", f"[b]{found['rows']:,}[/]", f"[b]{found['differing']:,}[/]", end_section=True)
+    console = Console()
+    console.print(table)
+    price = found["price"]
+    console.print(
+        f"price: {price['whole_s_per_krow']:.2f} CPU s per 1,000 rows in whole documents, {price['appends_s_per_krow']:.2f} in appends of "
+        f"{APPEND_ROWS}; beside plain torch: `microturn bench law`"
+    )
+    same = found["fingerprint"] == found["run_fingerprint"]
+    console.print(f"fingerprint {found['fingerprint']}" + ("" if same else f", the run was trained under {found['run_fingerprint']}"))
+    console.print(f"identity    {found['identity'][:16]}")

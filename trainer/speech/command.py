@@ -1,0 +1,52 @@
+"""`microturn speak`: what a run's flow head has learned, as a wav to listen to."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from ...schemas.errors import InputError
+from ...transforms import own
+from ..data import Batch, DataSpec, Loader, Mixture, OpenCorpus
+from ..train.trained import trained
+from .frames import on_the_clock, retold
+from .vocoder import griffin_lim, write_wav
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--data", metavar="CORPUS", help="The corpus that the conversation comes from.  [default: the run's]")
+@click.option("--split", default="train", show_default=True, help="Its split.")
+@click.option("--session", default="", metavar="ID", help="The session to retell.  [default: the first of the split that speaks]")
+@click.option("--ticks", default=150, show_default=True, type=click.IntRange(2), help="Of 200 ms each, at most.")
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which weights.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the noise that speech is made from.")
+def speak_command(run: str, out: Path, data: str | None, split: str, session: str, ticks: int, checkpoint: str, seed: int) -> None:
+    """Let RUN retell the own speech of a conversation into OUT, a wav at 16 kHz.
+
+    Every frame is made by the flow head from what the model has heard and said before it, with the true past. Beside OUT lies OUT with
+    `-true` in its name: the recording's own mel through the same vocoder, which is the best that OUT could sound.
+    """
+    opened = trained(run, "best" if checkpoint == "best" else "last")
+    path = data or opened.spec.corpora[0].path
+    corpus = OpenCorpus.open(path, split=split)
+    batch, document = _document(corpus, session, ticks)
+    true = own.from_head(batch.flow_targets.numpy())
+    beside = out.with_name(f"{out.stem}-true{out.suffix or '.wav'}")
+    for name, mel16 in ((out, retold(opened.model, batch, seed=seed)), (beside, true)):
+        write_wav(name, griffin_lim(on_the_clock(batch, mel16, document)))
+    segment = batch.segments[document]
+    click.echo(f"{out}: {segment.key}, {segment.num_ticks / 5:.1f} s, after step {opened.step}; the recording itself: {beside}")
+
+
+def _document(corpus: OpenCorpus, session: str, ticks: int) -> tuple[Batch, int]:
+    """A batch, and which of its documents is the first of the session, or of all, in which something is said."""
+    spec = DataSpec(split=corpus.split, document_ticks=ticks, cut_played=0)
+    for batch in Loader(Mixture.of([corpus], spec), step_sequences=1, epochs=1):
+        document_F = torch.searchsorted(batch.offsets, batch.flow_rows, right=True) - 1
+        for number in torch.unique_consecutive(document_F[batch.flow_weights > 0]).tolist():
+            if not session or batch.segments[number].key.startswith(f"{session}-"):
+                return batch, number
+    what = f"session {session!r} does not speak in" if session else "nobody speaks in"
+    raise InputError(f"{corpus.name}: {what} the split {corpus.split!r}", hint="`microturn inspect` lists sessions and splits")
