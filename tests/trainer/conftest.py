@@ -1,9 +1,11 @@
 """Small corpora that many laws look at. Do not change them: `corpora.copied` gives one to tamper with."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `talks`; pytest's importlib mode adds nothing to the path
 
@@ -11,6 +13,15 @@ from corpora import Raw, records
 from microturn.schemas.record import Record
 from microturn.trainer.data import OpenCorpus
 from talks import build_talks, raw_talks
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small products on two threads wait for each other, and for whatever else a busy machine runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

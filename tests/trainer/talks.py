@@ -97,7 +97,8 @@ def slow_rows(
     """The rows of the document of ticks [start, stop) of a view whose windows are all of `records`, by walking the table of FORMAT.md
     section 4 position by position. Own speech is the mel of the whole session, cut into frames. `played` says which speaking ticks are cut.
 
-    A row is a dict: id, slot, tick, embedded (what it is made from, if not from its id), text and flow (target, weight), where it has them.
+    A row is a dict: id, slot, tick, loud, embedded (what it is made from, if not from its id), text and flow (target, weight), where it has
+    them.
     """
     session = {
         "valid": np.concatenate([r.own_valid[:-1] for r in records] + [records[-1].own_valid[-1:]]),
@@ -115,19 +116,20 @@ def slow_rows(
             seen_perceived |= slot in (Slot.HEARD, Slot.PICTURE)
             ticks.setdefault(r.meta["first_tick"] + tick if seen_perceived else -1, []).append((id_, slot))
 
-    rows: list[dict[str, Any]] = [{"id": layout.ids.bos, "slot": OPENING, "tick": start}]
+    rows: list[dict[str, Any]] = [{"id": layout.ids.bos, "slot": OPENING, "tick": start, "loud": False}]
     said_to: set[int] = set()  # ticks of this document in which something was typed or returned
     for k in range(-1 if start == 0 else start, stop):
         here = [(id_, slot) for id_, slot in ticks[k] if slot not in dropped]
         if any(slot in (Slot.TYPED, Slot.BACKGROUND) for _, slot in here):
             said_to.add(k)
         context = range(max(start, k - layout.quiet_ticks + 1), k + 1)
-        w = 1.0 if any(t in said_to or session["active"][t] for t in context) else layout.quiet_weight
+        loud = any(t in said_to or session["active"][t] for t in context)
+        w = 1.0 if loud else layout.quiet_weight
         learns = start <= k + 1 < stop and session["valid"][k + 1] > 0
         n = played.get(k, 4)
         heard = patch = frame = 0
         for place, (id_, slot) in enumerate(here):
-            row: dict[str, Any] = {"id": id_, "slot": slot, "tick": k}
+            row: dict[str, Any] = {"id": id_, "slot": slot, "tick": k, "loud": loud}
             if slot == Slot.HEARD:
                 row["embedded"] = session["heard"][k, heard]
                 heard += 1
@@ -144,6 +146,6 @@ def slow_rows(
             if n == 0 and slot in (Slot.SAY, Slot.CONTROL, Slot.OWN):
                 continue
             if n == 0 and slot == Slot.VOICE:
-                row = {"id": layout.ids.silent, "slot": slot, "tick": k}
+                row = {"id": layout.ids.silent, "slot": slot, "tick": k, "loud": loud}
             rows.append(row)
     return rows

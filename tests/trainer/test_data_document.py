@@ -59,6 +59,7 @@ def assert_is(made: Document, rows: list[dict]) -> None:
     assert made.ids.tolist() == [row["id"] for row in rows]
     assert made.slots.tolist() == [row["slot"] for row in rows]
     assert made.ticks.tolist() == [row["tick"] for row in rows]
+    assert made.loud.tolist() == [row["loud"] for row in rows]
     for slot, found in ((Slot.HEARD, made.heard_codes), (Slot.PATCH, made.patches), (Slot.OWN, made.own_codes)):
         wanted = [row["embedded"] for row in rows if row["slot"] == slot]
         assert len(found) == len(wanted) and all(same_bits(a, b) for a, b in zip(found, wanted, strict=True))
@@ -161,6 +162,17 @@ def test_a_weight_never_depends_on_what_is_said(views: Views) -> None:
         made = document(windows, 0, num_ticks(windows))
         for tick in np.unique(made.ticks[made.text_rows]):
             assert len(set(made.text_weights[made.ticks[made.text_rows] == tick].tolist())) == 1
+
+
+def test_loud_is_the_context_alone(views: Views) -> None:
+    """An assistant without a voice learns nothing and still hears loud ticks; a pause is quiet for P and G alike."""
+    silent = document(views["meeting", "silent"], 0, num_ticks(views["meeting", "silent"]))
+    assert not silent.text_weights.any() and silent.loud.mean() > 0.5 and not silent.loud[0]
+    pause = document(views["pause", "left"], 0, num_ticks(views["pause", "left"]))
+    by_tick = {k: set(pause.loud[1:][pause.ticks[1:] == k].tolist()) for k in np.unique(pause.ticks)}
+    assert all(len(values) == 1 for values in by_tick.values()) and {True} in by_tick.values() and {False} in by_tick.values()
+    learns = pause.text_weights > 0
+    assert (pause.loud[pause.text_rows[learns]] == (pause.text_weights[learns] == 1)).all()
 
 
 def test_two_in_a_hundred_speaking_ticks_are_cut() -> None:

@@ -46,6 +46,7 @@ class Batch:
 
     Attributes:
         ids, slots, ticks: int64, uint8, int32 [N]; slots are schemas.layout.Slot, or document.OPENING.
+        loud: bool [N]: rows of ticks that learn with weight 1 by context, P(k) and G(k) alike: what router load is counted over.
         offsets: int64 [D + 1]: document d is rows offsets[d] … offsets[d + 1] - 1; a row's position is row - offsets[d].
         heard_rows, heard_codes: int64 [H], uint8 [H, 80].
         own_rows, own_codes: int64 [O], uint8 [O, 4, 80].
@@ -61,6 +62,7 @@ class Batch:
     ids: Tensor
     slots: Tensor
     ticks: Tensor
+    loud: Tensor
     offsets: Tensor
     heard_rows: Tensor
     heard_codes: Tensor
@@ -127,6 +129,7 @@ def of_documents(
         ids=joined("ids").long(),
         slots=slots,
         ticks=joined("ticks"),
+        loud=joined("loud"),
         offsets=torch.from_numpy(offsets),
         heard_rows=torch.nonzero(slots == Slot.HEARD)[:, 0],
         heard_codes=joined("heard_codes"),

@@ -45,6 +45,8 @@ class Document:
         epoch: of its corpus; chance depends on it.
         first_tick, num_ticks: ticks of the session; none in a document that stands for an empty sequence.
         ids, slots, ticks: int32, uint8, int32 [N]: id, Slot or OPENING, and tick k of P(k) or G(k); -1 in G(-1), the first tick in OPENING.
+        loud: bool [N]: rows of ticks whose w(k) is 1 by context, of P(k) and G(k) alike; never in OPENING and G(-1). Weights that are 0
+            for other reasons change nothing here.
         heard_codes: uint8 [HEARD rows, 80].
         own_codes: uint8 [OWN rows, 4, 80].
         patches, patch_px: uint8 [PATCH rows, 2, 40, 40, 3], and [.., 2], the height and width of it that is picture and not padding.
@@ -59,6 +61,7 @@ class Document:
     ids: NDArray[np.int32]
     slots: NDArray[np.uint8]
     ticks: NDArray[np.int32]
+    loud: NDArray[np.bool_]
     heard_codes: NDArray[np.uint8]
     own_codes: NDArray[np.uint8]
     patches: NDArray[np.uint8]
@@ -106,12 +109,12 @@ def make(
     place_N = ticks_N - start  # of the tick in the document; that of G(-1) is -1
     perceived_K = np.bincount(place_N[keep_N & np.isin(slots_N, (Slot.TYPED, Slot.BACKGROUND))], minlength=stop - start) > 0
     active_K = np.concatenate([span.active_K for span in spans])
-    weight_K = _context_weights(active_K | perceived_K, layout)
+    loud_K = _loud(active_K | perceived_K, layout.quiet_ticks)
     learned_K = np.concatenate([span.own_next_K for span in spans])
     learned_K[-1] = False  # its source is the tick after the document
     if ticks_N[0] < 0:  # G(-1): nothing came before it; its source is the first tick
-        weight_K, learned_K = np.append(weight_K, layout.quiet_weight), np.append(learned_K, spans[0].window.own_valid[0] > 0)
-    weight_K = weight_K * learned_K  # place -1 reads its last value
+        loud_K, learned_K = np.append(loud_K, False), np.append(learned_K, spans[0].window.own_valid[0] > 0)
+    weight_K = np.where(loud_K, 1.0, layout.quiet_weight) * learned_K  # place -1 reads its last value
 
     speaks_N = (slots_N == Slot.VOICE) & (ids_N == layout.ids.speak)
     speaking_S = ticks_N[speaks_N]
@@ -142,6 +145,7 @@ def make(
         ids=np.concatenate([opening, ids_N[keep_N]]),
         slots=np.concatenate([np.full(len(opening), OPENING, np.uint8), slots_N[keep_N]]),
         ticks=np.concatenate([np.full(len(opening), start, np.int32), ticks_N[keep_N]]),
+        loud=np.concatenate([np.zeros(len(opening), bool), loud_K[place_N[keep_N]]]),
         heard_codes=np.concatenate([span.window.heard_dmel[0, span.start : span.stop].reshape(-1, NUM_BANDS) for span in spans]),
         own_codes=codes_SF.reshape(-1, *codes_SF.shape[2:]),
         patches=patches,
@@ -177,6 +181,7 @@ def nothing(making: Making) -> Document:
         ids=opening,
         slots=np.full(len(opening), OPENING, np.uint8),
         ticks=np.zeros(len(opening), np.int32),
+        loud=np.zeros(len(opening), bool),
         heard_codes=np.zeros((0, NUM_BANDS), np.uint8),
         own_codes=np.zeros((0, sub_frames, NUM_BANDS), np.uint8),
         patches=_NO_PATCHES,
@@ -241,11 +246,11 @@ def _kept(slots_N: NDArray[np.uint8], dropped: Dropped) -> NDArray[np.bool_]:
     return ~np.isin(slots_N, gone)
 
 
-def _context_weights(loud_K: NDArray[np.bool_], layout: LayoutSpec) -> NDArray[np.float64]:
-    """w(k) of each tick: 1 where a tick among the last `quiet_ticks` of the document is loud."""
-    so_far_K1 = np.concatenate([[0], np.cumsum(loud_K)])
-    before_K = np.maximum(np.arange(len(loud_K)) + 1 - layout.quiet_ticks, 0)
-    return np.where(so_far_K1[1:] > so_far_K1[before_K], 1.0, layout.quiet_weight)
+def _loud(stirred_K: NDArray[np.bool_], quiet_ticks: int) -> NDArray[np.bool_]:
+    """Whether somebody was active, or something typed or returned, in the last `quiet_ticks` ticks of the document: w(k) is 1 there."""
+    so_far_K1 = np.concatenate([[0], np.cumsum(stirred_K)])
+    before_K = np.maximum(np.arange(len(stirred_K)) + 1 - quiet_ticks, 0)
+    return so_far_K1[1:] > so_far_K1[before_K]
 
 
 def _first_three(slots_N: NDArray[np.uint8]) -> NDArray[np.bool_]:

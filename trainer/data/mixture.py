@@ -17,7 +17,7 @@ from ...schemas.clock import TICK_FRAMES
 from ...schemas.errors import InputError
 from ...schemas.layout import NUM_SLOTS, LayoutSpec
 from ...schemas.strict import Strict, canonical_json, sha256_hex
-from ...transforms import tokenizer
+from ...transforms.tokens import tokenizer
 from . import chance
 from .corpus import OpenCorpus
 from .order import EpochOrder, Piece, Stretches, stretches

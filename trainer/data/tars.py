@@ -15,7 +15,7 @@ from ...schemas import record
 from ...schemas.errors import CorpusError
 from ...schemas.layout import LayoutSpec
 from ...schemas.strict import sha256_hex
-from ...transforms import tokenizer
+from ...transforms.tokens import tokenizer
 from .batch import Batch, of_documents
 from .document import Document, Making, Window, make
 from .making import Damage, nearest, tick_edges
