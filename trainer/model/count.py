@@ -83,6 +83,6 @@ def count(spec: ModelSpec) -> Counts:
         heard=HEARD_ROWS * d + d,
         patches=sum(stage.num_inputs * stage.num_outputs + stage.num_outputs for stage in stages(spec.vision_layers, d)),
         own=OWN_ROWS * d + d,
-        flow=width * (d + TIME_COLUMNS + 2 * FRAME_VALUES + 2 * width + 1) + spec.flow_layers * (5 * width * width + width),
+        flow=width * (d + TIME_COLUMNS + 3 * FRAME_VALUES + 2 * width + 1) + spec.flow_layers * (5 * width * width + width),
         routed_active=mixtures * spec.experts_per_row * 3 * d * w,
     )

@@ -2,8 +2,9 @@
 
     x_t = (1 - t) · ε + t · x₁        the head learns  v(x_t, t | h) = x₁ - ε        sampling: Euler steps from ε at t = 0 to t = 1
 
-A conditional MLP: per layer a norm, shifted, scaled and gated by the condition, which is made of the hidden row and the time. All of it is
-fp32. Gates and the last product begin at zero, so an untrained head says "no velocity". Sources: rectified flow, arXiv 2209.03003; the
+A conditional MLP: per layer a norm, shifted, scaled and gated by the condition, which is made of the hidden row and the time. Beside it the
+point itself goes to the result, each value scaled by the condition: most of a velocity is the noise's own negative, 320 values that a
+narrower MLP could not carry. All of it is fp32. Gates and last products begin at zero, so an untrained head says "no velocity". Sources: rectified flow, arXiv 2209.03003; the
 conditional MLP on autoregressive rows, arXiv 2406.11838.
 
 Letters: F frames, D columns of the hidden row, W width, X = 320 values of a frame, C columns of the time's waves.
@@ -50,7 +51,7 @@ class FlowHead(nn.Module):
         self.hidden, self.time, self.frame = Linear(spec.hidden, width), Linear(TIME_COLUMNS, width), Linear(FRAME_VALUES, width)
         self.layers = nn.ModuleList(FlowLayer(width, spec.norm_eps) for _ in range(spec.flow_layers))
         self.norm, self.modulation = RmsNorm(width, spec.norm_eps), Linear(width, 2 * width)
-        self.velocity = Linear(width, FRAME_VALUES)
+        self.velocity, self.bypass = Linear(width, FRAME_VALUES), Linear(width, FRAME_VALUES)
 
     def forward(self, hidden_FD: Tensor, x_FX: Tensor, time_F: Tensor) -> Tensor:
         """The velocity [F, 320], fp32, at points `x_FX` (fp32, head space) and times `time_F` (fp32, 0 … 1), given hidden rows [F, D]."""
@@ -67,7 +68,7 @@ class FlowHead(nn.Module):
         for layer in self.layers:
             x_FW = layer(x_FW, condition_FW)
         shift, scale = self.modulation(condition_FW).chunk(2, dim=-1)
-        return self.velocity(self.norm(x_FW) * (1 + scale) + shift)
+        return self.velocity(self.norm(x_FW) * (1 + scale) + shift) + self.bypass(condition_FW) * x_FX
 
     def sample(self, hidden_FD: Tensor, noise_FX: Tensor) -> Tensor:
         """Frames [F, 320] in head space: `steps` Euler steps from the noise (fp32 [F, 320], standard normal)."""

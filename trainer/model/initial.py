@@ -13,7 +13,7 @@ from torch import Tensor
 from .model import InteractionModel
 
 SMALL = 0.02
-ZEROS = ("flow.velocity.weight",)
+ZEROS = ("flow.velocity.weight", "flow.bypass.weight")
 
 
 @torch.no_grad()
