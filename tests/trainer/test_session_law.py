@@ -62,7 +62,7 @@ def test_what_was_undone_leaves_no_trace(model, wholes, data):
     session, at = engine.open("a", rows=2 * LENGTHS[0]), 0
     for length in data.draw(cuts(LENGTHS[0])):
         if data.draw(st.booleans()):
-            strange = data.draw(st.integers(1, 90))
+            strange = data.draw(st.integers(1, 39))
             engine.append([(session, other.piece([0], [strange]))])
             engine.roll_back(session, at) if data.draw(st.booleans()) and at > session.committed else engine.abort(session)
             at = session.rows

@@ -1,0 +1,5 @@
+"""`python -m microturn` is the command `microturn`: torchrun starts modules."""
+
+from .cli import main
+
+main()
