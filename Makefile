@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-out
+GPU_PYTHON ?= $(BIN)/python
 MEDIA  := tests/media/two_people
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-all check fix golden notebook clean
+.PHONY: help demo test test-all gpu check fix golden notebook clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +37,11 @@ test: $(VENV)/dev  ## the tests that CI runs, in their own environment
 
 test-all: $(VENV)/dev  ## those, and the nightly ones
 	$(BIN)/python -m pytest -q
+
+gpu:  ## on a machine with a CUDA build of torch: the Triton forms' values and bits there, then their speed beside torch's
+	$(GPU_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "no CUDA device, or a torch without CUDA: make gpu GPU_PYTHON=…")'
+	$(GPU_PYTHON) -m pytest -q -m gpu tests/kernels
+	$(GPU_PYTHON) -m microturn.kernels.gpu.bench
 
 check: $(VENV)/dev  ## format, lint and types; changes nothing
 	$(BIN)/ruff format --check .

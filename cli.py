@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -17,33 +18,47 @@ COMMANDS = {
     "verify": ("pipelines.verify_command", "verify_command", "Recompute everything a corpus claims."),
     "inspect": ("notebooks.inspect_command", "inspect_command", "Show one window, or what a corpus holds, in the terminal."),
     "report": ("notebooks.report_command", "report_command", "Write report.html: what is in a corpus, and what was dropped."),
+    "train": ("trainer.train.command", "train_command", "Train a model on corpora; goes on by itself after any interruption."),
+    "align": ("trainer.session.align_command", "align_command", "Law 3 on this machine: the sampler against the trainer, bit for bit."),
+    "speak": ("trainer.speech.command", "speak_command", "Let a run retell the own speech of a conversation, as a wav."),
+    "export": ("trainer.exchange.command", "export_command", "Write the weights of a run as files that other engines read."),
+    "plan": ("trainer.scale.plan_command", "plan_command", "Plan memory and parallelism of training a model on N GPUs."),
+    "bench": ("cli", "bench", "Measure what the README claims, each beside a peer or a floor."),
+}
+BENCHES = {
+    "law": ("trainer.bench.law", "law_bench", "What law 3 costs, beside the same equations in plain torch."),
+    "loader": ("trainer.bench.loader", "loader_bench", "Tokens a second beside webdataset and lhotse; packing; restore."),
 }
 
 
 class Rooms(click.Group):
-    """Finds commands in COMMANDS, and names the near miss of a mistyped one: click would suggest only what is imported already."""
+    """Finds commands in its table, and names the near miss of a mistyped one: click would suggest only what is imported already."""
+
+    def __init__(self, *args: Any, table: dict[str, tuple[str, str, str]], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.table:
             return None
-        module, attribute, _ = COMMANDS[name]
+        module, attribute, _ = self.table[name]
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if close and args[0] not in COMMANDS and not ctx.resilient_parsing:
+        close = difflib.get_close_matches(args[0], self.table, n=1)
+        if close and args[0] not in self.table and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, _, line) in self.table.items()])
 
 
-@click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Rooms, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, message="microturn %(version)s")
 def microturn() -> None:
     """Recordings of people talking, as the 200 ms micro-turns that interaction models train on.
@@ -55,6 +70,17 @@ def microturn() -> None:
       microturn verify corpus                recompute every digest, count and sum of it
 
     Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage; `build --help` has more.
+    """
+
+
+@click.group("bench", cls=Rooms, table=BENCHES, context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Measure what the README claims: this project's own speeds, each beside a peer or a floor in the same run.
+
+    \b
+    Examples:
+      microturn bench loader
+      microturn bench loader corpus --json
     """
 
 

@@ -12,7 +12,9 @@ deterministic.
     noise          philox: key, uniforms, gumbels, normals
     this machine   fingerprint, tried
 
-All take fp32 and bf16 on the CPU. Bits belong to one machine: compare two computations of one process, or see `fingerprint`.
+All take fp32 and bf16. CPU tensors take the CPU form, CUDA tensors the Triton form (gpu/); both keep the law, each with bits of its own.
+The Triton forms have not run on a GPU yet: they are proven in Triton's interpreter and compiled ahead of time, no further (gpu/__init__.py
+says what that leaves open). Bits belong to one machine: compare two computations of one process, or see `fingerprint`.
 """
 
 from .activations import gelu, log_sigmoid, sigmoid, silu, swiglu

@@ -53,8 +53,22 @@ def ragged(lengths: Sequence[int], positions: Sequence[int] | None = None) -> Ra
     return Ragged((0, *accumulate(lengths)), tuple(positions) if positions is not None else (0,) * len(lengths))
 
 
+CPU = torch.device("cpu")
+
+
 @lru_cache(maxsize=64)
-def positions_of(rows: Ragged) -> Tensor:
-    """int64 [T]: each row's position in its document."""
+def positions_of(rows: Ragged, device: torch.device = CPU) -> Tensor:
+    """int64 [T]: each row's position in its document, on the device."""
     pieces = [torch.arange(position, position + n) for position, n in zip(rows.positions, rows.lengths, strict=True)]
-    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+    return (torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)).to(device)
+
+
+@lru_cache(maxsize=64)
+def rows_within(rows: Ragged, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per row how many of its segment come before and after it, and the segment: int32 [T]; the segments' starts, int64 [S + 1]."""
+    lengths_S, starts_S = torch.tensor(rows.lengths, dtype=torch.int64), torch.tensor(rows.row_starts)
+    segment_T = torch.repeat_interleave(torch.arange(rows.num_segments), lengths_S)
+    before_T = torch.arange(rows.num_rows) - starts_S[segment_T]
+    after_T = lengths_S[segment_T] - 1 - before_T
+    before_T, after_T, segment_T = (x.to(torch.int32).to(device) for x in (before_T, after_T, segment_T))
+    return before_T, after_T, segment_T, starts_S.to(device)

@@ -9,10 +9,13 @@ A group is filled to a multiple of 4 (few rows) or 8 with copies of a real row, 
 that `product` may call as they are; what it may not, it takes in tiles. So each row equals the tiled product of that row and its expert's
 weight.
 
+That is the CPU form; the Triton form (gpu/experts.py) fills nothing, and its tiles are those of its `linear`.
+
 Letters: T tokens, k slots of a token, E experts, P places, K columns in, N columns out.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .dispatch import cpu_only, needs_graph
+from .dispatch import by_triton, needs_graph
 from .products import FEW_ROWS, product
 
 
@@ -31,12 +34,13 @@ class ExpertPlaces:
     Attributes:
         token_P: int64 [P], the token whose row a place reads.
         place_Tk: int64 [T, k], the place of each token's slots; each place of a real row occurs once.
-        starts: [E + 1]; expert e has the places `starts[e]` … `starts[e + 1]`, half-open, filling included.
+        starts: [E + 1]; expert e has the places `starts[e]` … `starts[e + 1]`, half-open, filling included. Where Triton computes, int64 on
+            the device: nobody waits for it, and nothing is filled.
     """
 
     token_P: Tensor
     place_Tk: Tensor
-    starts: tuple[int, ...]
+    starts: tuple[int, ...] | Tensor
 
 
 def naive_grouped_linear(x_TK: Tensor, w_ENK: Tensor, chosen_Tk: Tensor) -> Tensor:
@@ -53,7 +57,14 @@ def expert_places(chosen_Tk: Tensor, num_experts: int) -> ExpertPlaces:
     """Places for every (token, slot), given each slot's expert as int64 [T, k] below `num_experts`.
 
     To run shared experts in the same products, append their ids to every token's chosen ones.
+
+    Raises:
+        ValueError: an expert beyond the last (on a GPU that is not noticed: it would mean waiting for it).
     """
+    if by_triton("expert_places", chosen_Tk):
+        from .gpu import experts as triton_form
+
+        return ExpertPlaces(*triton_form.places(chosen_Tk, num_experts))
     slots = chosen_Tk.shape[1]
     expert_R = chosen_Tk.numpy().reshape(-1)
     count_E = np.bincount(expert_R, minlength=num_experts)
@@ -81,8 +92,8 @@ def grouped_linear(x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, *, by_toke
     Raises:
         ValueError: shapes or dtypes that do not fit.
     """
-    cpu_only("grouped_linear", x_MK, w_ENK)
-    num_rows = places.place_Tk.shape[0] if by_token else places.starts[-1]
+    by_triton("grouped_linear", x_MK, w_ENK, places.token_P)
+    num_rows = places.place_Tk.shape[0] if by_token else places.token_P.shape[0]
     fits = w_ENK.ndim == 3 and x_MK.shape == (num_rows, w_ENK.shape[2]) and len(places.starts) == w_ENK.shape[0] + 1
     if not fits or x_MK.dtype != w_ENK.dtype or not w_ENK.is_contiguous():
         raise ValueError(
@@ -100,24 +111,27 @@ def combine(y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:
     Args:
         weights_Tk: fp32.
     """
-    cpu_only("combine", y_PN, weights_Tk)
+    by_triton("combine", y_PN, weights_Tk, places.place_Tk)
     if weights_Tk.shape != places.place_Tk.shape or weights_Tk.dtype != torch.float32:
         raise ValueError(f"combine takes fp32 weights {tuple(places.place_Tk.shape)}, not {weights_Tk.dtype} {tuple(weights_Tk.shape)}")
     if needs_graph(y_PN, weights_Tk):
         return _Combine.apply(y_PN, weights_Tk, places)
-    return _added_by_slot(y_PN, places.place_Tk, weights_Tk).to(y_PN.dtype)
+    return _combined(y_PN, weights_Tk, places)
 
 
-def _groups(places: ExpertPlaces) -> list[tuple[int, slice]]:
+def _groups(starts: tuple[int, ...]) -> list[tuple[int, slice]]:
     """The experts that got rows, with their places."""
-    bounds = zip(places.starts, places.starts[1:], strict=False)
-    return [(expert, slice(start, stop)) for expert, (start, stop) in enumerate(bounds) if stop > start]
+    return [(expert, slice(start, stop)) for expert, (start, stop) in enumerate(pairwise(starts)) if stop > start]
 
 
 def _grouped_product(x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, by_token: bool) -> Tensor:
+    if isinstance(places.starts, Tensor):
+        from .gpu import experts as triton_form
+
+        return triton_form.grouped_product(x_MK, w_ENK, places.token_P, places.starts, by_token)
     x_PK = x_MK[places.token_P] if by_token else x_MK.contiguous()
     y_PN = x_PK.new_empty(places.starts[-1], w_ENK.shape[1])
-    for expert, group in _groups(places):
+    for expert, group in _groups(places.starts):
         product(x_PK[group], w_ENK[expert], out=y_PN[group])
     return y_PN
 
@@ -133,8 +147,16 @@ class _GroupedLinear(Function):
     @once_differentiable
     def backward(ctx, dy_PN: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_MK, w_ENK = ctx.saved_tensors
-        places, groups = ctx.places, _groups(ctx.places)
-        dx_MK = dw_ENK = None
+        places, dx_MK, dw_ENK = ctx.places, None, None
+        if isinstance(places.starts, Tensor):
+            from .gpu import experts as triton_form
+
+            if ctx.needs_input_grad[0]:
+                dx_MK = triton_form.grouped_product_dx(dy_PN, w_ENK, places.place_Tk, places.starts, ctx.by_token)
+            if ctx.needs_input_grad[1]:
+                dw_ENK = triton_form.grouped_product_dw(dy_PN, x_MK, places.token_P, places.starts, ctx.by_token)
+            return dx_MK, dw_ENK, None, None
+        groups = _groups(places.starts)
         if ctx.needs_input_grad[0]:
             dx_MK = x_MK.new_empty(places.starts[-1], x_MK.shape[1])
             for expert, group in groups:
@@ -154,12 +176,16 @@ class _Combine(Function):
     def forward(ctx, y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:
         ctx.save_for_backward(y_PN, weights_Tk)
         ctx.places = places
-        return _added_by_slot(y_PN, places.place_Tk, weights_Tk).to(y_PN.dtype)
+        return _combined(y_PN, weights_Tk, places)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_TN: Tensor) -> tuple[Tensor, Tensor, None]:
         y_PN, weights_Tk = ctx.saved_tensors
+        if isinstance(ctx.places.starts, Tensor):
+            from .gpu import experts as triton_form
+
+            return *triton_form.combine_backward(d_TN, y_PN, weights_Tk, ctx.places.place_Tk), None
         place_Tk, d32_TN = ctx.places.place_Tk, d_TN.float()
         dy_PN = torch.zeros_like(y_PN)  # the filling has no gradient
         dw_Tk = torch.empty_like(weights_Tk)
@@ -167,6 +193,14 @@ class _Combine(Function):
             dy_PN[place_Tk[:, slot]] = (d32_TN * weights_Tk[:, slot, None]).to(y_PN.dtype)
             dw_Tk[:, slot] = (d32_TN * y_PN[place_Tk[:, slot]]).sum(-1)
         return dy_PN, dw_Tk, None
+
+
+def _combined(y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:
+    if isinstance(places.starts, Tensor):
+        from .gpu import experts as triton_form
+
+        return triton_form.combine(y_PN, weights_Tk, places.place_Tk)
+    return _added_by_slot(y_PN, places.place_Tk, weights_Tk).to(y_PN.dtype)
 
 
 def _added_by_slot(y_PN: Tensor, place_Tk: Tensor, weights_Tk: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ Two processes whose `digest` is equal give equal bits for equal inputs; otherwis
 left out of the digest: the number of threads, and which fast forms passed (a fast form is used only where it equals its contract form).
 
 `numerics` are digests of what the contract forms and torch's functions make of fixed operands, so that a setting nobody thought of shows
-too. They are for telling machines apart, never for a test to expect. Takes under a second.
+too. They are for telling machines apart, never for a test to expect. Takes under a second on the CPU.
 """
 
 import hashlib
@@ -22,14 +22,20 @@ SETTINGS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ONEDNN
 TRIED_ROWS = (4, 8, 20, 64, 256)
 
 
-def fingerprint() -> dict[str, Any]:
-    """The fingerprint of CPU numerics here and now.
+def fingerprint(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The fingerprint of a device's numerics here and now.
 
     `contract` (a number that a change of any order of addition raises), `device`, `instruction_set`, `builds`, `settings` of libraries,
     `tiles` (the constants that fix orders of addition), `numerics`; `digest` of these; `fast_forms` (of a few shapes, with one thread and
-    with two), `threads`.
+    with two; none on a GPU), `threads`.
     """
-    found: dict[str, Any] = {
+    if torch.device(device).type == "cuda":
+        from .gpu import device as gpu
+
+        place = torch.device(device)
+        found: dict[str, Any] = {"contract": CONTRACT, **gpu.description(place), "numerics": gpu.numerics(place)}
+        return _sealed(found, {})
+    found = {
         "contract": CONTRACT,
         "device": "cpu",
         "instruction_set": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
@@ -38,8 +44,13 @@ def fingerprint() -> dict[str, Any]:
         "tiles": {"linear_rows": products.TILE_ROWS, "attention_rows": attention_cpu.TILE_ROWS, "page_rows": pages.PAGE_ROWS},
         "numerics": _numerics(),
     }
+    return _sealed(found, _fast_forms())
+
+
+def _sealed(found: dict[str, Any], fast_forms: dict[str, bool]) -> dict[str, Any]:
+    """What was found with its digest, and what the digest leaves out."""
     digest = _sha(json.dumps(found, sort_keys=True).encode())
-    return found | {"fast_forms": _fast_forms(), "threads": torch.get_num_threads(), "digest": digest}
+    return found | {"fast_forms": fast_forms, "threads": torch.get_num_threads(), "digest": digest}
 
 
 def _numerics() -> dict[str, str]:

@@ -5,7 +5,8 @@ page lies and however its rows arrived. New rows are written first, then attenti
 written into it, so memory that was never written may hold anything, NaN too: `write` sees to that, and nobody else writes.
 
 Training lays whole documents out on fresh pages (differentiable); a sampler keeps a pool and a table per session. Rows beyond a committed
-length may be overwritten by the next append; rows before it never change.
+length may be overwritten by the next append; rows before it never change. Rows are only moved here, never computed with, so one form
+serves every device.
 
 Letters: N pages, T new rows, G key/value heads, R = 64 rows of a page, D columns of a head.
 """
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dispatch import cpu_only
-from .documents import Ragged
+from .dispatch import by_triton
+from .documents import CPU, Ragged
 
 PAGE_ROWS = 64  # the KV block; half a sliding window of 128, and small enough that a short document wastes little
 
@@ -75,11 +76,11 @@ def fresh_table(rows: Ragged) -> PageTable:
 
 def lay_out(rows_TGD: Tensor, table: PageTable) -> Tensor:
     """Fresh pages [N, G, 64, D] holding the rows of whole documents, zero elsewhere. Differentiable; `table` is `fresh_table`'s."""
-    cpu_only("lay_out", rows_TGD)
+    by_triton("lay_out", rows_TGD)
     _check(rows_TGD, table)
     _, kv_heads, width = rows_TGD.shape
     num_pages = sum(map(len, table.pages))
-    place_U, _ = _places(table, kv_heads)
+    place_U, _ = _places(table, kv_heads, rows_TGD.device)
     flat = rows_TGD.new_zeros(num_pages * kv_heads * PAGE_ROWS, width).index_copy(0, place_U, rows_TGD.reshape(-1, width))
     return flat.view(num_pages, kv_heads, PAGE_ROWS, width)
 
@@ -91,7 +92,7 @@ def write(rows_TGD: Tensor, pages_NGRD: Tensor, table: PageTable) -> None:
     Raises:
         ValueError: rows or pool of other shapes or dtypes than each other, a pool that is not contiguous, a page it does not have.
     """
-    cpu_only("write", rows_TGD, pages_NGRD)
+    by_triton("write", rows_TGD, pages_NGRD)
     _check(rows_TGD, table)
     _, kv_heads, width = rows_TGD.shape
     if pages_NGRD.shape[1:] != (kv_heads, PAGE_ROWS, width) or pages_NGRD.dtype != rows_TGD.dtype or not pages_NGRD.is_contiguous():
@@ -99,7 +100,7 @@ def write(rows_TGD: Tensor, pages_NGRD: Tensor, table: PageTable) -> None:
             f"write takes a contiguous pool [N, G, {PAGE_ROWS}, D] with the rows' G, D and dtype, not {tuple(pages_NGRD.shape)}"
             f" {pages_NGRD.dtype} for {tuple(rows_TGD.shape)} {rows_TGD.dtype}"
         )
-    place_U, behind = _places(table, kv_heads)
+    place_U, behind = _places(table, kv_heads, rows_TGD.device)
     if max((page for page, _ in behind), default=-1) >= pages_NGRD.shape[0]:
         raise ValueError(f"write: the table names pages beyond the pool's {pages_NGRD.shape[0]}")
     pages_NGRD.view(-1, width).index_copy_(0, place_U, rows_TGD.reshape(-1, width))
@@ -114,9 +115,9 @@ def _check(rows_TGD: Tensor, table: PageTable) -> None:
 
 
 @lru_cache(maxsize=64)
-def _places(table: PageTable, kv_heads: int) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
-    """Where each new row's heads go among all heads' rows of all pages, int64 [T · G], and each segment's last page with its next free
-    row.
+def _places(table: PageTable, kv_heads: int, device: torch.device = CPU) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+    """Where each new row's heads go among all heads' rows of all pages, int64 [T · G] on the device, and each segment's last page with its
+    next free row.
     """
     places, behind = [], []
     for s, (position, length) in enumerate(zip(table.rows.positions, table.rows.lengths, strict=True)):
@@ -124,4 +125,5 @@ def _places(table: PageTable, kv_heads: int) -> tuple[Tensor, tuple[tuple[int, i
         page = np.array(table.pages[s], np.int64)[at // PAGE_ROWS - table.first_blocks[s]]
         places.append((page[:, None] * kv_heads + np.arange(kv_heads)) * PAGE_ROWS + (at % PAGE_ROWS)[:, None])
         behind.append((int(page[-1]), int(at[-1]) % PAGE_ROWS + 1))
-    return torch.from_numpy(np.concatenate(places).flatten() if places else np.empty(0, np.int64)), tuple(behind)
+    place_U = torch.from_numpy(np.concatenate(places).flatten() if places else np.empty(0, np.int64))
+    return place_U.to(device), tuple(behind)

@@ -3,9 +3,9 @@
 Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3") in int64 arithmetic. The key is made of the purpose,
 seed, epoch and document; the counter is (position, dim // 4, draw, 0) and word dim % 4 is taken. So cutting a document into appends,
 dropping a draw or drawing on another device changes no number. Words are equal on every machine; logarithms and cosines have the bits of
-the device.
+the device. CUDA positions take the Triton form, gpu/noise.py.
 
-Costs about 60 elementwise passes: 0.2 µs a number on one core. Letters: P positions, D dims.
+On the CPU it costs about 60 elementwise passes: 0.2 µs a number on one core. Letters: P positions, D dims.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from .dispatch import by_triton
 
 MASK = 0xFFFFFFFF
 ROUNDS = 10
@@ -64,6 +66,8 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tuple[Te
 
 def words(key: Key, positions_P: Tensor, dims: int, draw: int = 0) -> Tensor:
     """Random 32-bit words, int64 [P, dims], for positions (int64, below 2³²) in a document."""
+    if by_triton("words", positions_P):
+        return _triton_noise("words", key, positions_P, dims, draw)
     blocks = torch.arange(-(-dims // 4), device=positions_P.device)
     counter = (positions_P[:, None], blocks[None], torch.full_like(blocks, draw)[None], torch.zeros_like(blocks)[None])
     return torch.stack(philox(counter, key), -1).flatten(1)[:, :dims]
@@ -71,11 +75,15 @@ def words(key: Key, positions_P: Tensor, dims: int, draw: int = 0) -> Tensor:
 
 def uniforms(key: Key, positions_P: Tensor, dims: int, draw: int = 0) -> Tensor:
     """fp32 [P, dims] in (0, 1), never an end: ((word >> 9) + 0.5) · 2⁻²³, exact in fp32."""
+    if by_triton("uniforms", positions_P):
+        return _triton_noise("uniforms", key, positions_P, dims, draw)
     return _unit(words(key, positions_P, dims, draw))
 
 
 def gumbels(key: Key, positions_P: Tensor, dims: int, draw: int = 0) -> Tensor:
     """fp32 [P, dims] Gumbel noise -log(-log u): the index of the largest logit + noise is a sample of the softmax."""
+    if by_triton("gumbels", positions_P):
+        return _triton_noise("gumbels", key, positions_P, dims, draw)
     return -torch.log(-torch.log(uniforms(key, positions_P, dims, draw)))
 
 
@@ -83,9 +91,17 @@ def normals(key: Key, positions_P: Tensor, dims: int, draw: int = 0) -> Tensor:
     """fp32 [P, dims] standard normals by Box–Muller: dims 2i and 2i + 1 are sqrt(-2 log u) times cos and sin of 2π v, u and v their
     uniforms.
     """
+    if by_triton("normals", positions_P):
+        return _triton_noise("normals", key, positions_P, dims, draw)
     pairs = uniforms(key, positions_P, dims + dims % 2, draw).unflatten(-1, (-1, 2))
     radius, angle = torch.sqrt(-2 * torch.log(pairs[..., 0].contiguous())), (2 * math.pi) * pairs[..., 1].contiguous()
     return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(-2)[:, :dims]
+
+
+def _triton_noise(kind: str, key: Key, positions_P: Tensor, dims: int, draw: int) -> Tensor:
+    from .gpu import noise as triton_form
+
+    return triton_form.noise(kind, key, positions_P, dims, draw)
 
 
 def _unit(words: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ addition over K: the library's for [32, K] × [K, N], whatever it is; it is one.
 Measured here, one thread, against `F.linear` (fp32 / bf16): 20 rows 1.1× / 1.1×, 2048 rows 1.0×, one row 3× to 6× / 1.2×; tiles 2.3×,
 1.1× to 2×, 10×.
 
-Backward is plain: deterministic, but its bits may depend on the company.
+Backward is plain: deterministic, but its bits may depend on the company. All this is the CPU form; the Triton form is gpu/products.py.
 
 Letters: M rows, K columns of x, N columns of the result.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .dispatch import cpu_only, needs_graph
+from .dispatch import by_triton, needs_graph
 from .selfcheck import cancelling, proven, same_bits
 
 TILE_ROWS = 32  # a micro-turn is about 20 rows; 16 costs 1.5 times as much per row, 64 three times as much for 20 rows
@@ -41,20 +41,28 @@ def linear(x_MK: Tensor, w_NK: Tensor) -> Tensor:
     Raises:
         ValueError: axes that do not fit, two dtypes, or a weight that is not contiguous (a copy per call would be a hidden price).
     """
-    cpu_only("linear", x_MK, w_NK)
+    on_gpu = by_triton("linear", x_MK, w_NK)
     if w_NK.ndim != 2 or x_MK.ndim < 2 or x_MK.shape[-1] != w_NK.shape[1] or x_MK.dtype != w_NK.dtype or not w_NK.is_contiguous():
         raise ValueError(
             f"linear takes x [..., K] and a contiguous weight [N, K] of one dtype, not {tuple(x_MK.shape)} {x_MK.dtype}"
             f" and {tuple(w_NK.shape)} {w_NK.dtype}{'' if w_NK.is_contiguous() else ' (not contiguous)'}"
         )
     rows_MK = (x_MK if x_MK.ndim == 2 else x_MK.flatten(0, -2)).contiguous()
-    y_MN = _Linear.apply(rows_MK, w_NK) if needs_graph(x_MK, w_NK) else product(rows_MK, w_NK)
+    y_MN = _Linear.apply(rows_MK, w_NK, on_gpu) if needs_graph(x_MK, w_NK) else _product(rows_MK, w_NK, on_gpu)
     return y_MN if x_MK.ndim == 2 else y_MN.view(*x_MK.shape[:-1], w_NK.shape[0])
 
 
+def _product(x_MK: Tensor, w_NK: Tensor, on_gpu: bool) -> Tensor:
+    if on_gpu:
+        from .gpu import products as triton_form
+
+        return triton_form.product(x_MK, w_NK)
+    return product(x_MK, w_NK)
+
+
 def product(x_MK: Tensor, w_NK: Tensor, out: Tensor | None = None) -> Tensor:
-    """x · wᵀ of contiguous 2-D operands, into contiguous `out` if given; no checks, no autograd. The other ops' products come through
-    here.
+    """The CPU form: x · wᵀ of contiguous 2-D operands, into contiguous `out` if given; no checks, no autograd. Other ops' CPU forms
+    come through here.
     """
     num_rows = x_MK.shape[0]
     called_rows = rows_called(num_rows, x_MK.shape[1], w_NK.shape[0], x_MK.dtype)
@@ -122,14 +130,19 @@ def _unaligned(x: Tensor) -> Tensor:
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx, x_MK: Tensor, w_NK: Tensor) -> Tensor:
+    def forward(ctx, x_MK: Tensor, w_NK: Tensor, on_gpu: bool) -> Tensor:
         ctx.save_for_backward(x_MK, w_NK)
-        return product(x_MK, w_NK)
+        ctx.on_gpu = on_gpu
+        return _product(x_MK, w_NK, on_gpu)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy_MN: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx, dy_MN: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_MK, w_NK = ctx.saved_tensors
-        dx_MK = dy_MN @ w_NK if ctx.needs_input_grad[0] else None
-        dw_NK = dy_MN.T @ x_MK if ctx.needs_input_grad[1] else None
-        return dx_MK, dw_NK
+        needs_dx, needs_dw, _ = ctx.needs_input_grad
+        if ctx.on_gpu:
+            from .gpu import products as triton_form
+
+            dx_MK = triton_form.product_dx(dy_MN, w_NK) if needs_dx else None
+            return dx_MK, triton_form.product_dw(dy_MN, x_MK) if needs_dw else None, None
+        return dy_MN @ w_NK if needs_dx else None, dy_MN.T @ x_MK if needs_dw else None, None

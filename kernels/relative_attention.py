@@ -23,7 +23,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from . import attention_cpu
-from .dispatch import cpu_only, needs_graph
+from .dispatch import by_triton, needs_graph
 from .pages import PAGE_ROWS, PageTable
 
 
@@ -77,7 +77,7 @@ def attention(
     Raises:
         ValueError: shapes that do not fit, or a table without the pages of blocks that a row may see.
     """
-    cpu_only("attention", q_THD, k_NGBD, v_NGBD, relative_THR, profiles_RE)
+    on_gpu = by_triton("attention", q_THD, k_NGBD, v_NGBD, relative_THR, profiles_RE)
     num_rows, heads, columns = q_THD.shape
     fits = (
         num_rows == table.rows.num_rows
@@ -95,7 +95,11 @@ def attention(
         )
     operands = (q_THD, k_NGBD, v_NGBD, relative_THR, profiles_RE)
     if needs_graph(*operands):
-        return _Attention.apply(*operands, table, scale, window)
+        return _Attention.apply(*operands, table, scale, window, on_gpu)
+    if on_gpu:
+        from .gpu import attention as triton_form
+
+        return triton_form.forward(operands, table, scale, window)[0]
     plan = attention_cpu.plan_for(q_THD, k_NGBD, table, window)
     return attention_cpu.forward(plan, operands, scale, for_backward=False)[0].to(q_THD.dtype)
 
@@ -112,10 +116,17 @@ class _Attention(Function):
         table: PageTable,
         scale: float,
         window: int | None,
+        on_gpu: bool,
     ) -> Tensor:
         operands = (q_THD, k_NGBD, v_NGBD, relative_THR, profiles_RE)
-        ctx.plan, ctx.scale = attention_cpu.plan_for(q_THD, k_NGBD, table, window), scale
-        y_THD, log_sum = attention_cpu.forward(ctx.plan, operands, scale, for_backward=True)
+        ctx.table, ctx.scale, ctx.window = table, scale, window
+        ctx.plan = None if on_gpu else attention_cpu.plan_for(q_THD, k_NGBD, table, window)
+        if ctx.plan is None:
+            from .gpu import attention as triton_form
+
+            y_THD, log_sum = triton_form.forward(operands, table, scale, window)
+        else:
+            y_THD, log_sum = attention_cpu.forward(ctx.plan, operands, scale, for_backward=True)  # type: ignore[assignment]
         ctx.save_for_backward(*operands, y_THD, log_sum)
         return y_THD.to(q_THD.dtype)
 
@@ -123,5 +134,10 @@ class _Attention(Function):
     @once_differentiable
     def backward(ctx, dy_THD: Tensor) -> tuple[Tensor | None, ...]:
         *operands, y_THD, log_sum = ctx.saved_tensors
-        gradients = attention_cpu.backward(ctx.plan, tuple(operands), ctx.scale, y_THD, log_sum, dy_THD)
-        return *gradients, None, None, None
+        if ctx.plan is None:
+            from .gpu import attention as triton_form
+
+            gradients = triton_form.backward(tuple(operands), ctx.table, ctx.scale, ctx.window, y_THD, log_sum, dy_THD)
+        else:
+            gradients = attention_cpu.backward(ctx.plan, tuple(operands), ctx.scale, y_THD, log_sum, dy_THD)
+        return *gradients, None, None, None, None

@@ -5,16 +5,18 @@
     weights = softmax(log sigmoid of [chosen logits, shared logits]) · route_scale · global_scale
 
 There is no capacity: no row is ever dropped because of others. Logits are fp32 and come from `linear` of fp32 rows and weights.
-Source: transformers.models.inkling `InklingTopkRouter`.
+Source: transformers.models.inkling `InklingTopkRouter`. The Triton form is gpu/router.py.
 
 Letters: T rows, E routed experts, S shared experts, k chosen.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from .activations import log_sigmoid, sigmoid
-from .dispatch import cpu_only
+from .dispatch import by_triton
 
 
 def naive_route(
@@ -39,13 +41,16 @@ def route(logits_TE: Tensor, bias_E: Tensor, top_k: int, route_scale: float, glo
     Raises:
         ValueError: logits that are not fp32 or have fewer columns than the bias, or more chosen than there are.
     """
-    cpu_only("route", logits_TE, bias_E)
+    on_gpu = by_triton("route", logits_TE, bias_E)
     num_routed = bias_E.shape[0]
     if logits_TE.dtype != torch.float32 or logits_TE.ndim != 2 or logits_TE.shape[1] < num_routed or not 0 < top_k <= num_routed:
         raise ValueError(
             f"route takes fp32 logits [T, E + S] and chooses 1 to E of them, not {top_k} of {num_routed} from {logits_TE.dtype}"
             f" {tuple(logits_TE.shape)}"
         )
+    if on_gpu:
+        chosen_Tk, weights_Tk = _Route.apply(logits_TE, bias_E, top_k)
+        return chosen_Tk, weights_Tk * route_scale * global_scale
     routed_TE, shared_TS = logits_TE[:, :num_routed], logits_TE[:, num_routed:]
     with torch.no_grad():
         chosen_Tk = largest(sigmoid(routed_TE) + bias_E, top_k)
@@ -65,3 +70,23 @@ def largest(scores_TE: Tensor, count: int) -> Tensor:
         left_TE.scatter_(-1, best_T1, float("-inf"))
         indices.append(best_T1)
     return torch.cat(indices, -1)
+
+
+class _Route(Function):
+    """The Triton form's: the choice, and the weights before any scale. On the CPU torch has its own."""
+
+    @staticmethod
+    def forward(ctx, logits_TE: Tensor, bias_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        from .gpu import router as triton_form
+
+        chosen_Tk, weights_Tk = triton_form.route(logits_TE, bias_E, top_k)
+        ctx.save_for_backward(logits_TE, chosen_Tk)
+        ctx.mark_non_differentiable(chosen_Tk)
+        return chosen_Tk, weights_Tk
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, _: Tensor, d_weights_Tk: Tensor) -> tuple[Tensor, None, None]:
+        from .gpu import router as triton_form
+
+        return triton_form.route_dx(d_weights_Tk, *ctx.saved_tensors), None, None

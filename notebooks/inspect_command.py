@@ -119,7 +119,7 @@ def _inside(row: dict[str, Any], first: int, end: int | None, known: dict[str, s
 
 def _tokenizer(corpus: Any, path: str) -> Any:
     """The layout's tokenizer; None, and a note, where it cannot be loaded: ids are shown then."""
-    from ..transforms import tokenizer
+    from ..transforms.tokens import tokenizer
 
     try:
         return tokenizer.load(corpus.layout, path or None)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..schemas.layout import LayoutSpec, Slot
-from ..transforms.interleave import Carry, ViewWindow
-from ..transforms.tokenizer import Tokenizer
+from ..transforms.tokens.interleave import Carry, ViewWindow
+from ..transforms.tokens.tokenizer import Tokenizer
 
 SAID = (Slot.SAY, Slot.CONTROL)  # own text and control share one queue
 

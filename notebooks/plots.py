@@ -22,7 +22,7 @@ from ..schemas.record import Record
 from ..schemas.spec import DmelSpec
 from ..transforms import dmel, patches
 from ..transforms.mel import bank
-from ..transforms.tokenizer import Tokenizer
+from ..transforms.tokens.tokenizer import Tokenizer
 from .lag import rows_of
 from .ticks import printable, spell
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ..pipelines.corpus import Corpus
 from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
 from ..schemas.errors import InputError
-from ..transforms import tokenizer
+from ..transforms.tokens import tokenizer
 from . import page, report_input, report_sample
 from .figures import hms, mib, number, share
 from .page import Html, tag

@@ -14,9 +14,9 @@ import numpy as np
 from ..pipelines.corpus import Corpus
 from ..schemas.layout import LayoutSpec, Slot
 from ..schemas.strict import sha256_hex
-from ..transforms.interleave import Carry
-from ..transforms.tokenizer import Tokenizer
-from ..transforms.view_window import view_window
+from ..transforms.tokens.interleave import Carry
+from ..transforms.tokens.tokenizer import Tokenizer
+from ..transforms.tokens.view_window import view_window
 from . import find
 from .lag import said_lags
 

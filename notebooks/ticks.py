@@ -19,9 +19,9 @@ from ..schemas.clock import FRAME_SAMPLES, TICK_FRAMES, TICK_SAMPLES
 from ..schemas.layout import ControlIds, LayoutSpec, Slot
 from ..schemas.record import Record
 from ..transforms import dmel
-from ..transforms.interleave import Carry
-from ..transforms.tokenizer import Tokenizer
-from ..transforms.view_window import view_window
+from ..transforms.tokens.interleave import Carry
+from ..transforms.tokens.tokenizer import Tokenizer
+from ..transforms.tokens.view_window import view_window
 from . import lag
 
 GLYPHS = " ▁▂▃▄▅▆▇█"  # -60 dB re full scale and less is blank, each next one 6 dB more

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..schemas.clock import TICK_SAMPLES, clock_text
 from ..schemas.layout import LayoutSpec
 from ..schemas.record import Record
-from ..transforms.tokenizer import Tokenizer
+from ..transforms.tokens.tokenizer import Tokenizer
 from .figures import counted
 from .ticks import Tick, printable, ticks
 

@@ -6,12 +6,13 @@ from typing import Any
 from ..schemas.errors import MicroturnError
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.strict import sha256_hex
-from ..transforms.tokenizer import Tokenizer
-from ..transforms.tokenizer import load as load_tokenizer
+from ..transforms.tokens.tokenizer import Tokenizer
+from ..transforms.tokens.tokenizer import load as load_tokenizer
+from . import receipts
 from .child import MediaProcess
 from .corpus import Corpus
-from .gather import read_receipt
 from .lay import lay_out
+from .parts import PartReader
 from .storage import Folder
 from .verify import Findings, Tell
 
@@ -55,8 +56,9 @@ def _compare(
     name = item.receipt_name()
     request = {"item": item.model_dump(mode="json"), "staging": staging.uri, "receipt": name}
     outcome = Outcome.model_validate(media.call("featurise", request))
-    made = read_receipt(staging, outcome.receipt)
-    again = {window.key: window for window in lay_out(made, 0, len(made.windows), staging, corpus.layout, words)}
+    made = receipts.read(staging, outcome.receipt)
+    with PartReader(staging) as parts:
+        again = {window.key: window for window in lay_out(made, 0, len(made.windows), parts, corpus.layout, words)}
     for row in rows:
         found.num_windows += 1
         if row["key"] not in again:

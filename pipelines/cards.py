@@ -5,7 +5,7 @@ All of it follows from dataset.json's content; none of it is read back by us.
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib import resources
 from typing import Any
 
 import yaml
@@ -15,18 +15,19 @@ from ..schemas.record import ARRAY_MEMBERS, LABEL_MEMBERS
 from .gather import read_table
 from .storage import Folder
 
+CARD = "README.md"
 ENERGON_VERSION = "7.4.1"  # the version this metadata was tried with
 RIGHTS = ("license", "consent", "source", "language", "speaker")
 MAX_TOLD = 20  # values of each that a person is shown; the index has them all
 
 
-def write(out: Folder, dataset: Mapping[str, Any]) -> None:
-    """Writes README.md, `.nv-meta` and croissant.json."""
+def files(out: Folder, dataset: Mapping[str, Any]) -> dict[str, bytes]:
+    """Name → bytes of README.md, `.nv-meta` and croissant.json; `out` is asked for the rights that its index states."""
     rights = _rights(out, dataset)
-    out.write("README.md", _card(dataset, rights).encode())
-    out.write("croissant.json", (json.dumps(_croissant(dataset, rights), indent=1, ensure_ascii=False) + "\n").encode())
-    for name, text in _energon(dataset).items():
-        out.write(f".nv-meta/{name}", text.encode())
+    croissant = json.dumps(_croissant(dataset, rights), indent=1, ensure_ascii=False) + "\n"
+    texts = {CARD: _card(dataset, rights), "croissant.json": croissant}
+    texts |= {f".nv-meta/{name}": text for name, text in _energon(dataset).items()}
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def _rights(out: Folder, dataset: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -74,7 +75,7 @@ def _card(dataset: Mapping[str, Any], rights: Mapping[str, list[str]]) -> str:
     )
     if dataset["spec"]["pictures"]["codec"] == "png":
         members = members.replace("`patches.npy`", "`patches.png`")
-    template = files(__package__).joinpath("card.md").read_text(encoding="utf-8")
+    template = resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8")
     return (
         "---\n"
         + yaml.safe_dump(header, sort_keys=False, allow_unicode=True)

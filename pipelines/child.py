@@ -8,11 +8,14 @@ import contextlib
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..schemas.errors import MediaError, MicroturnError
@@ -27,8 +30,8 @@ class ChildLost(MicroturnError):
     """The child hung or was killed: the machine's fault until shown otherwise."""
 
 
-class ChildFault(MicroturnError):
-    """A fault of ours, with its traceback: the recording waits, unsettled, until it is mended."""
+class ChildFault(MediaError):
+    """A fault of ours that this content brings out, twice: with the place in our code, for whoever mends it."""
 
 
 class ChildCrashed(MediaError):
@@ -42,6 +45,7 @@ class MediaProcess:
         self._silence_s = silence_s
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
+        self._asked = 0
 
     def call(self, verb: str, request: dict[str, Any], on_progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
         """The child's answer. What may be the machine's fault is tried once more, in a new child if this one is lost.
@@ -49,17 +53,29 @@ class MediaProcess:
         Raises:
             ChildCrashed: the child died of a signal of its own, twice: content that crashes the decoder.
             ChildLost: it hung or was killed, twice.
+            ChildFault: it raised what it should not, twice.
             OSError: it could not read or write, or had no memory, twice.
-            ChildFault, MediaError: as the child raised them.
+            MediaError: as the child raised it.
+            Whatever `on_progress` raises, as it is; the child is ended.
         """
         for attempt in (1, 2):
             try:
-                return self._ask(verb, request, on_progress)
-            except (ChildLost, ChildCrashed, OSError) as error:
-                if not isinstance(error, OSError):  # with which it has answered: it lives
-                    self.close()
+                answer = self._ask(verb, request, on_progress)
+            except (ChildLost, ChildCrashed):
+                self.close()
                 if attempt == 2:
                     raise
+                continue
+            except BaseException:  # the callback's own, or Ctrl-C: nobody waits for this answer any more
+                self.close()
+                raise
+            if "result" in answer:
+                return answer["result"]
+            error = _as_raised(answer["error"])
+            if attempt == 2 or (isinstance(error, MediaError) and not isinstance(error, ChildFault)):
+                raise error
+            if isinstance(error, ChildFault):
+                self.close()  # a fault may leave anything behind
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -79,9 +95,11 @@ class MediaProcess:
         self.close()
 
     def _ask(self, verb: str, request: dict[str, Any], on_progress: Callable[[int], None]) -> dict[str, Any]:
+        """The child's answer to this request: its `result` or its `error`. Raises what `on_progress` raises."""
         child = self._started()
+        self._asked += 1
         try:
-            child.stdin.write(json.dumps({"verb": verb, "request": request}) + "\n")
+            child.stdin.write(json.dumps({"id": self._asked, "verb": verb, "request": request}) + "\n")
             child.stdin.flush()
         except BrokenPipeError:
             pass  # its end is read below
@@ -93,12 +111,11 @@ class MediaProcess:
             if line is None:
                 raise _death(child.wait())
             answer = json.loads(line)
-            if "progress" in answer:
-                on_progress(answer["progress"])
-            elif "error" in answer:
-                raise _as_raised(answer["error"])
-            else:
-                return answer["result"]
+            if answer.get("id") != self._asked:
+                raise ChildLost(f"the decoder process answers request {answer.get('id')}, asked was {self._asked}")
+            if "progress" not in answer:
+                return answer
+            on_progress(answer["progress"])
 
     def _started(self) -> "subprocess.Popen[str]":
         if self._child is None or self._child.poll() is not None:
@@ -132,30 +149,48 @@ def _as_raised(error: dict[str, Any]) -> Exception:
         return MediaError(error["message"], reason=error["reason"], hint=error["hint"])
     if error["kind"] == "OSError":
         return OSError(error["message"])
-    return ChildFault(f"{error['message']}\n{error['trace']}", hint="this is a fault of microturn's: please report it")
+    return ChildFault(error["message"], reason="fault", hint="this is a fault of microturn's: please report it")
 
 
 def serve() -> None:
     """The child's side: answers requests until its input ends."""
     from . import featurise
 
+    _raise_open_files()
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an answer
     verbs = {"featurise": featurise.featurise_request, "look": featurise.look_request}
     for line in sys.stdin:
         asked = json.loads(line)
-        try:
-            result = verbs[asked["verb"]](asked["request"], lambda done: out.write(json.dumps({"progress": done}) + "\n"))
-            answer = {"result": result}
-        except MediaError as error:
-            answer = {"error": {"kind": "MediaError", "message": str(error), "reason": error.reason, "hint": error.hint}}
-        except (OSError, MemoryError) as error:
-            answer = {"error": {"kind": "OSError", "message": f"{type(error).__name__}: {error}"}}
-        except Exception as error:
-            import traceback
 
-            answer = {"error": {"kind": "fault", "message": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}}
-        out.write(json.dumps(answer) + "\n")
+        def say(what: dict[str, Any], number: int = asked["id"]) -> None:
+            out.write(json.dumps({"id": number} | what) + "\n")
+
+        def progress(done: int, number: int = asked["id"]) -> None:
+            out.write(json.dumps({"id": number, "progress": done}) + "\n")
+
+        try:
+            say({"result": verbs[asked["verb"]](asked["request"], progress)})
+        except MediaError as error:
+            say({"error": {"kind": "MediaError", "message": str(error), "reason": error.reason, "hint": error.hint}})
+        except (OSError, MemoryError, ImportError) as error:  # the last one: of this machine's installation, not of content
+            say({"error": {"kind": "OSError", "message": f"{type(error).__name__}: {error}"}})
+        except Exception as error:
+            say({"error": {"kind": "fault", "message": f"{type(error).__name__}: {error}, raised in {_place(error)}"}})
+
+
+def _raise_open_files() -> None:
+    """As many open files as the machine lets us have: a session may be made of many, and the usual 1024 are soon gone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 16), hard))
+
+
+def _place(error: BaseException) -> str:
+    """The last line of our own code that the error came through, `pipelines/featurise.py:120`: no folder of this machine is in it."""
+    home = Path(__file__).resolve().parent.parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(home)]
+    return f"{Path(frames[-1].filename).relative_to(home)}:{frames[-1].lineno}" if frames else "no code of ours"
 
 
 if __name__ == "__main__":

@@ -5,25 +5,31 @@ Beside it, for readers that are not ours: the dataset card (README.md), Energon'
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Receipt, ShardSummary
 from ..schemas.spec import FeatureSpec
 from ..schemas.strict import sha256_hex
-from ..schemas.tables import LEDGER_SCHEMA, LedgerRow, rows_digest
-from . import cards
-from .gather import audio_totals, read_table, write_table
-from .plan import DUPLICATE_KEPT
+from . import cards, rejected
+from .drops import COUNTS
+from .gather import read_table
 from .storage import Folder
 from .toolchain import digest_of
 
 DATASET = "dataset.json"
 FORMAT_VERSION = 1
+ROWS_AT_ONCE = 10_000
+
+
+def dataset_digest(out: Folder) -> str:
+    """sha256 of dataset.json as it lies there, "" when there is none: what a build starts from, and what it must find at its end."""
+    return hashlib.sha256(out.read(DATASET)).hexdigest() if out.exists(DATASET) else ""
 
 
 def read_dataset(out: Folder) -> dict[str, Any] | None:
@@ -42,62 +48,50 @@ def read_dataset(out: Folder) -> dict[str, Any] | None:
 def content_digest(out: Folder, names: Iterable[str]) -> str:
     """sha256 over the sorted lines `key sha256(members)` of these shards' windows: equal however the corpus grew or was resharded."""
     tables = [read_table(out, f"index/{name}.parquet", ["key", "digest"]) for name in names]
-    if not tables:
-        return sha256_hex("")
-    table = pa.concat_tables(tables).sort_by("key")
-    twice = table.num_rows - len(table["key"].unique())
-    if twice:
-        raise CorpusError(f"{twice} window keys stand twice in the index")
-    running = hashlib.sha256()
-    for key, digest in zip(table["key"].to_pylist(), table["digest"].to_pylist(), strict=True):
-        running.update(f"{key} {digest}\n".encode())
+    table = pa.concat_tables(tables) if tables else pa.table({"key": [], "digest": []})
+    order = pc.sort_indices(table, sort_keys=[("key", "ascending")])
+    running, before = hashlib.sha256(), None
+    for start in range(0, len(order), ROWS_AT_ONCE):  # as Python objects all rows at once would take five times as much
+        rows = table.take(order[start : start + ROWS_AT_ONCE])
+        for key, digest in zip(rows["key"].to_pylist(), rows["digest"].to_pylist(), strict=True):
+            if key == before:
+                raise CorpusError(f"the window {key} stands twice in the index")
+            running.update(f"{key} {digest}\n".encode())
+            before = key
     return running.hexdigest()
 
 
-def layout_digest(shards: Iterable[Mapping[str, Any]], rejected: Iterable[Mapping[str, Any]]) -> str:
+def layout_digest(shards: Iterable[Mapping[str, Any]], refused: Iterable[Mapping[str, Any]]) -> str:
     """sha256 over the sorted names and digests of shards, index rows and ledger rows: equal for equal plans."""
     lines = [f"{s['name']} {s['sha256']} {s['index_digest']} {s['ledger_digest']}" for s in shards]
-    lines += [f"{r['name']} {r['ledger_digest']}" for r in rejected]
+    lines += [f"{r['name']} {r['ledger_digest']}" for r in refused]
     return sha256_hex("".join(line + "\n" for line in sorted(lines)))
 
 
-def totals(shards: Sequence[Mapping[str, Any]], rejected: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def totals(shards: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """What dataset.json says of the whole: sums over its parts."""
     counts = {
         key: sum(shard[key] for shard in shards)
         for key in ("num_windows", "num_sessions", "num_ticks", "num_tokens", "num_pairs", "size_bytes")
     }
-    counts |= {key: sum(part[key] for part in [*shards, *rejected]) for key in ("audio_decoded", "audio_dropped", "ledger_rows")}
-    return counts | {"rejected_sessions": sum(part["num_sessions"] for part in rejected)}
+    counts |= {key: sum(part["drops"][key] for part in [*shards, *refused]) for key in COUNTS}
+    counts["ledger_rows"] = sum(part["ledger_rows"] for part in [*shards, *refused])
+    return counts | {"rejected_sessions": sum(part["num_sessions"] for part in refused)}
 
 
-def num_dropped_whole(rows: Iterable[LedgerRow]) -> int:
-    """Sessions of which nothing is kept. A row that only repeats one that is kept is none."""
-    return len({row.session for row in rows if row.entry == "session" and row.reason != DUPLICATE_KEPT})
-
-
-def write_rejected(out: Folder, receipts: Sequence[Receipt], before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What dataset.json says of all ledgers of sessions that gave no window: those `before`, and the one of these receipts, now written.
-
-    A part with the same rows that was there before is this one: a runner may run its last step twice.
-    """
-    rows = [row for receipt in sorted(receipts, key=lambda r: (r.order, r.source_digest)) for row in receipt.ledger]
-    dumped = [row.model_dump() for row in rows]
-    digest = rows_digest(dumped)
-    if not rows or any(part["ledger_digest"] == digest for part in before):
-        return list(before)
-    name = f"rejected-{len(before):06d}"
-    write_table(out, f"ledger/{name}.parquet", dumped, LEDGER_SCHEMA)
-    decoded, dropped = audio_totals(rows)
-    part = {
-        "name": name,
-        "ledger_digest": digest,
-        "ledger_rows": len(rows),
-        "num_sessions": num_dropped_whole(rows),
-        "audio_decoded": decoded,
-        "audio_dropped": dropped,
-    }
-    return [*before, part]
+def is_committed(
+    out: Folder,
+    dataset: Mapping[str, Any] | None,
+    summaries: Sequence[ShardSummary],
+    receipts: Sequence[Receipt],
+    superseded: Collection[str],
+) -> bool:
+    """Whether a corpus holds all of this already."""
+    if dataset is None:
+        return False
+    shards = {shard["name"]: shard for shard in dataset["shards"]}
+    there = all(shards.get(summary.name) == summary.model_dump() for summary in summaries)
+    return there and rejected.stand(out, dataset["rejected"], receipts, superseded)
 
 
 def commit(
@@ -105,7 +99,8 @@ def commit(
     *,
     before: Mapping[str, Any] | None,
     summaries: Sequence[ShardSummary],
-    rejected: Sequence[Receipt],
+    receipts: Sequence[Receipt],
+    superseded: Collection[str],
     spec: FeatureSpec,
     layout: LayoutSpec,
     toolchain: Mapping[str, str],
@@ -115,12 +110,11 @@ def commit(
 ) -> dict[str, Any]:
     """Writes dataset.json over the shards that were there (`before`) and these; removes files of shards that are in neither; gives it.
 
-    `is_mixed`: other toolchains than this one may have made some of it; a corpus that was marked so stays marked. Doing it twice is doing
-    it once: a shard that was there already is the same shard.
+    `receipts` are of sessions newly dropped whole; rows of `superseded` ones, dropped in an earlier build, go. `is_mixed`: other toolchains
+    than this one may have made some of it; a corpus that was marked so stays marked.
     """
-    by_name = {shard["name"]: shard for shard in [*(before["shards"] if before else ()), *(summary.model_dump() for summary in summaries)]}
-    shards = [by_name[name] for name in sorted(by_name)]
-    refused = write_rejected(out, rejected, before["rejected"] if before else ())
+    shards = sorted([*(before["shards"] if before else ()), *(summary.model_dump() for summary in summaries)], key=lambda s: s["name"])
+    refused = rejected.write(out, before["rejected"] if before else (), receipts, superseded)
     names = [shard["name"] for shard in shards]
     dataset = {
         "format": "microturn",
@@ -143,7 +137,8 @@ def commit(
         "rejected": refused,
     }
     sweep(out, dataset)  # before the commit: leavings would outlive a build that is killed behind it
-    cards.write(out, dataset)
+    for name, data in cards.files(out, dataset).items():
+        out.write(name, data)
     out.write(DATASET, (json.dumps(dataset, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
     return dataset
 

@@ -73,7 +73,8 @@ class Corpus:
 
 def grouped(members: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
     """(key, member name → (offset, payload)) of consecutive members with one key. Raises CorpusError for a name without key, or twice."""
-    key, window = "", {}
+    key = ""
+    window: dict[str, tuple[int, bytes]] = {}
     for name, offset, payload in members:
         found, dot, member = name.partition(".")
         if not dot:

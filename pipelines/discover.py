@@ -2,7 +2,8 @@
 
 Three layouts, by what lies beside what:
   stereo     `x.wav` with word timings `x.json` beside it: left is the assistant, right the user (the moshi-finetune layout); video likewise
-  tracks     one file a speaker: `call_alice.wav` + `call_bob.wav`, or a subfolder that holds nothing but 2–8 mono recordings of one length
+  tracks     one file a speaker: `call_alice.wav` + `call_bob.wav`, or a subfolder that holds nothing but 2–8 mono recordings of one length;
+             bare numbers are takes and no speakers: `call_01.wav`, `call_02.wav` are two recordings
   single     any other recording: a listening assistant hears (and sees) everyone in it; a stereo audio file is taken for two people
 """
 
@@ -21,6 +22,7 @@ VIDEO = {"avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", 
 WORDS = ("json", "ctm", "stm", "vtt", "srt")  # of several beside one recording the first is taken: times of words before times of lines
 IGNORED_FOLDERS = frozenset({"truth"})
 MANIFESTS = ("manifest.jsonl", "manifest.parquet")
+SPEAKER_WORDS = frozenset({"ch", "channel", "headset", "mic", "p", "participant", "person", "side", "speaker", "spk", "track", "user"})
 ASSISTANTS = frozenset({"assistant", "agent", "model", "moshi", "main", "left"})
 MAX_SPEAKERS = 8
 LENGTHS_AGREE = 0.2  # tracks of one conversation differ in length by less than this share of the longest
@@ -39,11 +41,15 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A folder, understood: its sessions, how many of each layout, and the files that were left alone."""
+    """A folder, understood: its sessions, how many of each layout, the files that were left alone, and those whose names are no text.
+
+    The last ones are written with `\\x…` for every byte that is not UTF-8.
+    """
 
     sessions: tuple[Session, ...]
     layouts: dict[str, int]
     left_alone: tuple[str, ...]
+    unnamed: tuple[str, ...]
 
 
 def find_manifest(folder: Folder) -> str:
@@ -51,17 +57,29 @@ def find_manifest(folder: Folder) -> str:
     return next((name for name in MANIFESTS if folder.exists(name)), "")
 
 
-def discover(folder: Folder, look: Callable[[str], Look | None]) -> Found:
-    """The sessions of a folder. `look` opens a file, outside this process (None: it cannot be opened)."""
-    names = [name for name in folder.names() if not _hidden(name)]
+def is_media(name: str) -> bool:
+    """Whether a file's ending is that of audio or video."""
+    return bool(_kind(name))
+
+
+def discover(folder: Folder, look: Callable[[str], Look | None], *, one: str = "", numbered: bool = False) -> Found:
+    """The sessions of a folder, or of the one file named. `look` opens a file, outside this process (None: it cannot be opened).
+
+    `numbered`: people who are known by the names of files only are `p0`, `p1`, …
+    """
+    words_of_one = [f"{_stem(one)}.{ending}" for ending in WORDS if one]
+    names = [one, *filter(folder.exists, words_of_one)] if one else [name for name in folder.names() if not _hidden(name)]
+    unnamed = [_escaped(name) for name in names if _escaped(name) != name and _kind(name)]
+    names = [name for name in names if _escaped(name) == name]
     media = [name for name in names if _kind(name)]
-    if not media:
+    if not media and not unnamed:
         raise InputError(f"{folder.uri}: no audio or video file below it", hint=f"endings known: {', '.join(sorted(AUDIO | VIDEO))}")
     words = {_stem(path): path for ending in reversed(WORDS) for path in names if _ending(path) == ending}  # the first of WORDS wins
     layouts = {"stereo": 0, "tracks": 0, "single": 0}
-    sessions, taken = [], set()
+    sessions: list[Session] = []
+    taken: set[str] = set()
     for session_id, tracks in _track_groups(media, words, look):
-        sessions.append(_tracks_session(session_id, tracks, words))
+        sessions.append(_tracks_session(session_id, tracks, words, numbered))
         taken.update(tracks.values())
         layouts["tracks"] += 1
     lone = [name for name in media if name not in taken]
@@ -72,7 +90,8 @@ def discover(folder: Folder, look: Callable[[str], Look | None]) -> Found:
         sessions.append(session)
         layouts[layout] += 1
     used = {stream.path for s in sessions for stream in s.streams} | {t.path for s in sessions for t in s.transcripts}
-    return Found(sessions=tuple(sessions), layouts=layouts, left_alone=tuple(name for name in names if name not in used))
+    left_alone = () if one else tuple(name for name in names if name not in used)
+    return Found(sessions=tuple(sessions), layouts=layouts, left_alone=left_alone, unnamed=tuple(unnamed))
 
 
 def _track_groups(media: list[str], words: dict[str, str], look: Callable[[str], Look | None]) -> Iterable[tuple[str, dict[str, str]]]:
@@ -85,12 +104,18 @@ def _track_groups(media: list[str], words: dict[str, str], look: Callable[[str],
         for name in names:
             if match := _TRACK.fullmatch(PurePosixPath(name).stem):
                 named.setdefault(match["session"], {})[match["speaker"].lower()] = name
-        groups = {session: tracks for session, tracks in named.items() if 2 <= len(tracks) <= MAX_SPEAKERS}
-        if not groups and folder != "." and 2 <= len(names) <= MAX_SPEAKERS:
+        groups = {session: tracks for session, tracks in named.items() if 2 <= len(tracks) <= MAX_SPEAKERS and not _takes(tracks)}
+        if not groups and folder != "." and 2 <= len(names) <= MAX_SPEAKERS and not _takes(map(_stem, names)):
             groups = {"": {PurePosixPath(name).stem.lower(): name for name in names}}
         for session, tracks in sorted(groups.items()):
             if len(set(tracks.values())) == len(tracks) and _one_conversation(list(tracks.values()), look):
                 yield (session if folder == "." else f"{folder}/{session}" if session else folder), tracks
+
+
+def _takes(labels: Iterable[str]) -> bool:
+    """Whether names differ by a number only, `call_01`, `call_02`: one recording after another, unless the word before means people."""
+    stems = {re.sub(r"[0-9]+$", "", label).lower() for label in labels}
+    return len(stems) == 1 and re.split(r"[^a-z]", stems.pop().rstrip("_.- "))[-1] not in SPEAKER_WORDS
 
 
 def _one_conversation(names: list[str], look: Callable[[str], Look | None]) -> bool:
@@ -101,9 +126,9 @@ def _one_conversation(names: list[str], look: Callable[[str], Look | None]) -> b
     return max(lengths) - min(lengths) <= LENGTHS_AGREE * max(lengths)
 
 
-def _tracks_session(session_id: str, tracks: dict[str, str], words: dict[str, str]) -> Session:
+def _tracks_session(session_id: str, tracks: dict[str, str], words: dict[str, str], numbered: bool) -> Session:
     people, streams, transcripts = [], [], []
-    names = _participant_ids(sorted(tracks))
+    names = _participant_ids(sorted(tracks), numbered)
     for speaker, path in sorted(tracks.items()):
         who = names[speaker]
         people.append({"id": who, "speaker": speaker, "role": "assistant" if speaker in ASSISTANTS else "user"})
@@ -143,11 +168,16 @@ def _lone_session(session_id: str, path: str, words: dict[str, str], look: Calla
     return Session.parse(row, where=path), "stereo" if dyad else "single"
 
 
-def _participant_ids(speakers: list[str]) -> dict[str, str]:
+def _participant_ids(speakers: list[str], numbered: bool) -> dict[str, str]:
     """Speaker → participant id: the name itself where it may be one, `p0`, `p1`, … otherwise."""
     plain = {speaker: re.sub(r"[^a-z0-9_]", "_", speaker)[:16] for speaker in speakers}
-    unique = len(set(plain.values())) == len(plain) and all(plain.values())
+    unique = not numbered and len(set(plain.values())) == len(plain) and all(plain.values())
     return plain if unique else {speaker: f"p{number}" for number, speaker in enumerate(speakers)}
+
+
+def _escaped(name: str) -> str:
+    """The name, with `\\x…` for what is no UTF-8 in it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _hidden(name: str) -> bool:

@@ -3,74 +3,24 @@
 Everything a session gives is written under names that follow from its content, and the receipt last: whoever dies before has done nothing.
 """
 
-import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..schemas import keys, record
 from ..schemas.clock import TICK_SAMPLES
-from ..schemas.errors import CorpusError, MediaError
-from ..schemas.receipts import FileProof, MemberAt, Outcome, Receipt, WindowReceipt, WorkItem
-from ..schemas.strict import sha256_hex
-from ..schemas.tables import LedgerRow
-from ..transforms import decode
-from ..transforms.ledger import shown_path
-from ..transforms.recording import Recording
-from . import storage
-from .gather import RECEIPTS, read_receipt
+from ..schemas.errors import MediaError
+from ..schemas.receipts import MemberAt, Receipt, WindowReceipt, WorkItem
+from ..transforms.media import decode
+from ..transforms.sessions.recording import Recording
+from . import receipts, storage
 from .lay import LIGHT_MEMBERS
 from .parts import PartWriter
-from .plan import NOT_THERE, source_digest
+from .plan import NOT_THERE
 from .storage import Folder
 
 PART_WINDOWS = 10
-UNDER_WAY = "under-way"
 Progress = Callable[[int], None]
-
-
-def outcome_of(receipt: Receipt, name: str) -> Outcome:
-    """What the graph carries of a receipt."""
-    return Outcome(
-        status="done" if receipt.windows else "rejected",
-        session=receipt.session,
-        split=receipt.split,
-        order=receipt.order,
-        receipt=name,
-        window_bytes=tuple(window.tar_bytes() for window in receipt.windows),
-        source_digest=receipt.source_digest,
-    )
-
-
-def settled(item: WorkItem, staging: Folder, rehash: bool) -> Receipt | None:
-    """The item's receipt if it stands for the files as they are now. One that cannot be read is none.
-
-    A file of the same size with another stamp is hashed; with `rehash` every file is.
-    """
-    name = item.receipt_name()
-    if not staging.exists(f"{RECEIPTS}/{name}"):
-        return None
-    try:
-        receipt = read_receipt(staging, name)
-    except CorpusError:
-        return None
-    proofs = {proof.identity.path: proof for proof in receipt.files}
-    if set(proofs) != {private_path(identity.path) for identity in item.files}:
-        return None
-    for identity in item.files:
-        proof = proofs[private_path(identity.path)]
-        if identity.size_bytes != proof.identity.size_bytes:
-            return None
-        doubt = rehash or identity.stamp != proof.identity.stamp
-        if doubt and identity.size_bytes != NOT_THERE and _sha256(item.root, identity.path) != proof.sha256:
-            return None
-    return receipt.model_copy(update={"split": item.split})
-
-
-def source_now(item: WorkItem) -> str:
-    """The item's source digest, from its files as they are; nothing is decoded."""
-    return _source_digest(item, _prove(item))
 
 
 def make(item: WorkItem, staging: Folder, progress: Progress = lambda _: None) -> Receipt:
@@ -81,53 +31,15 @@ def make(item: WorkItem, staging: Folder, progress: Progress = lambda _: None) -
     try:
         receipt = _featurise(item, staging, progress)
     except MediaError as error:
-        receipt = rejection(item, error)
-    write_receipt(staging, item.receipt_name(), receipt)
+        receipt = receipts.rejection(item, error)
+    receipts.write(staging, item.receipt_name(), receipt)
     return receipt
-
-
-def write_receipt(staging: Folder, name: str, receipt: Receipt) -> None:
-    """The receipt, whole, under its name: from now on its work is done."""
-    staging.write(f"{RECEIPTS}/{name}", receipt.model_dump_json().encode())
-
-
-def parts_exist(receipt: Receipt, staging: Folder) -> bool:
-    """Whether every part of the receipt is still there."""
-    return all(staging.exists(part) for part in receipt.parts())
-
-
-def progress_file(staging: Folder, name: str) -> Progress:
-    """A callback that leaves, at most once a second, how many session samples of this work are done, for whoever watches."""
-    last = 0.0
-
-    def note(num_samples: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= 1.0:
-            last = now
-            staging.write(f"{UNDER_WAY}/{name}", str(num_samples).encode())
-
-    return note
-
-
-def rejection(item: WorkItem, error: MediaError, ledger: tuple[LedgerRow, ...] = ()) -> Receipt:
-    """The receipt of a session dropped whole."""
-    row = LedgerRow(
-        session=item.key,
-        session_id=item.session.id,
-        entry="session",
-        reason=error.reason,
-        stage="featurise",
-        message=f"{error}{f' ({error.hint})' if error.hint else ''}",
-        dropped=1,
-    )
-    return _receipt(item, ledger=(*_ledger(item, [row]), *ledger), proofs=_prove(item))
 
 
 def featurise_request(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The child's verb `featurise`."""
     receipt = make(WorkItem.model_validate(request["item"]), Folder(request["staging"]), progress)
-    return outcome_of(receipt, request["receipt"]).model_dump(mode="json")
+    return receipts.outcome_of(receipt, request["receipt"]).model_dump(mode="json")
 
 
 def look_request(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -149,17 +61,22 @@ def _featurise(item: WorkItem, staging: Folder, progress: Progress) -> Receipt:
         try:
             heavy, light = _write_heavy(item, recording, staging, progress)
         except MediaError as error:
-            return rejection(item, error, _ledger(item, recording.ledger_if_dropped(error)))
-        proofs = _prove(item)
-        placed = _write_light(item, recording, light, staging, _source_digest(item, proofs))
+            return receipts.rejection(item, error, recording.ledger_if_dropped(error))
+        num_samples = recording.num_ticks * TICK_SAMPLES
+
+        def alive() -> None:
+            progress(num_samples)
+
+        proofs = receipts.prove(item, alive)
+        placed = _write_light(item, recording, light, staging, receipts.item_digest(item, proofs), alive)
         windows = []
         for (view, first_tick), arrays in sorted(light.items()):
             key = keys.window_key(item.key, view, first_tick)
             members = sorted([*heavy[key], *placed[key]], key=lambda member: member.name)
             windows.append(WindowReceipt(view=view, first_tick=first_tick, num_ticks=arrays.num_ticks, members=tuple(members)))
-        return _receipt(
+        return receipts.make(
             item,
-            ledger=_ledger(item, recording.ledger()),
+            ledger=recording.ledger(),
             proofs=proofs,
             session_ticks=recording.num_ticks,
             windows=tuple(windows),
@@ -209,7 +126,14 @@ def _write_heavy(item: WorkItem, recording: Recording, staging: Folder, progress
     return placed, light
 
 
-def _write_light(item: WorkItem, recording: Recording, light: dict[tuple[str, int], _Light], staging: Folder, source_digest: str) -> Placed:
+def _write_light(
+    item: WorkItem,
+    recording: Recording,
+    light: dict[tuple[str, int], _Light],
+    staging: Folder,
+    source_digest: str,
+    alive: Callable[[], None],
+) -> Placed:
     """Writes the light members and the labels of every window, one part for the session."""
     writer = PartWriter(staging)
     try:
@@ -217,74 +141,7 @@ def _write_light(item: WorkItem, recording: Recording, light: dict[tuple[str, in
             encoded = {f"{name}.json": record.encode_json(value) for name, value in labels.items()}
             for name, payload in sorted((light[view, first_tick].members | encoded).items()):
                 writer.add(keys.window_key(item.key, view, first_tick), name, payload)
+            alive()
         return writer.close()
     finally:
         writer.discard()
-
-
-def _ledger(item: WorkItem, rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
-    """The rows under the item's name, no absolute path in any sentence."""
-    named = []
-    paths = sorted((identity.path for identity in item.files), key=len, reverse=True)  # one may begin another
-    for row in rows:
-        message = row.message
-        for path in paths:
-            message = message.replace(path, shown_path(path))
-        named.append(row.model_copy(update={"session": item.key, "session_id": item.session.id, "message": message}))
-    return tuple(named)
-
-
-def _prove(item: WorkItem) -> tuple[FileProof, ...]:
-    """The sha256 of every file of the item. Raises OSError when a file is no longer what the plan saw."""
-    proofs = []
-    for identity in item.files:
-        there = identity.size_bytes != NOT_THERE
-        digest = _sha256(item.root, identity.path) if there else ""
-        if there and storage.identify(item.root, identity.path) != identity:
-            raise OSError(f"{identity.path}: changed while it was read")
-        kept = identity.model_copy(update={"path": private_path(identity.path)})
-        proofs.append(FileProof(identity=kept, sha256=digest))
-    return tuple(proofs)
-
-
-def private_path(path: str) -> str:
-    """A path as a receipt keeps it: itself if an output may show it, else a hash that still tells files apart."""
-    return path if shown_path(path) == path else f"sha256:{sha256_hex(path)[:32]}"
-
-
-def _sha256(root: str, path: str) -> str:
-    with storage.open_source(root, path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _receipt(
-    item: WorkItem,
-    *,
-    ledger: tuple[LedgerRow, ...],
-    proofs: tuple[FileProof, ...],
-    session_ticks: int = 0,
-    windows: tuple[WindowReceipt, ...] = (),
-    tail_codes: dict[str, str] | None = None,
-) -> Receipt:
-    return Receipt(
-        session=item.key,
-        session_id=item.session.id,
-        split=item.split,
-        order=item.order,
-        spec=item.spec.digest(),
-        toolchain=item.toolchain,
-        source_digest=_source_digest(item, proofs),
-        files=proofs,
-        session_ticks=session_ticks,
-        windows=windows,
-        tail_codes=tail_codes or {},
-        ledger=ledger,
-    )
-
-
-def _source_digest(item: WorkItem, proofs: tuple[FileProof, ...]) -> str:
-    digests = {
-        identity.path: proof.sha256 or f"not there: {private_path(identity.path)}"
-        for identity, proof in zip(item.files, proofs, strict=True)
-    }
-    return source_digest(item.session, digests)

@@ -4,28 +4,26 @@ Heavy members are copied as byte ranges, tokens are made by the layout. A shard'
 changes nothing.
 """
 
-import contextlib
 import io
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..schemas.clock import SAMPLE_RATE_HZ
-from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, Receipt, ShardSegment, ShardSummary, ShardTask
 from ..schemas.record import window_digest
 from ..schemas.tables import INDEX_SCHEMA, LEDGER_SCHEMA, LedgerRow, rows_digest
-from ..transforms.tokenizer import Tokenizer
+from ..transforms.tokens.tokenizer import Tokenizer
+from . import receipts
 from .describe import DESCRIBED, describe
+from .drops import drops
 from .lay import LaidWindow, lay_out
+from .parts import PartReader
 from .storage import Folder
 from .tar import TarWriter
-
-RECEIPTS = "receipts"
 
 
 def assign(outcomes: Iterable[Outcome], shard_bytes: int, next_number: Mapping[str, int]) -> list[ShardTask]:
@@ -61,36 +59,40 @@ def assign(outcomes: Iterable[Outcome], shard_bytes: int, next_number: Mapping[s
     return tasks
 
 
-def read_receipt(staging: Folder, name: str) -> Receipt:
-    """A receipt of the staging folder. Raises CorpusError when it is not one."""
-    try:
-        return Receipt.model_validate_json(staging.read(f"{RECEIPTS}/{name}"))
-    except ValueError as error:
-        raise CorpusError(f"{RECEIPTS}/{name}: not a receipt ({error})", hint="delete it: its session is featurised again") from None
+def write_shard(
+    task: ShardTask,
+    out: Folder,
+    staging: Folder,
+    layout: LayoutSpec,
+    tokenizer: Tokenizer,
+    tell: Callable[[int], None] = lambda _: None,
+    may_name: Callable[[], None] = lambda: None,
+) -> ShardSummary:
+    """The shard's tar, Energon's offsets beside it, its index and its ledger, each written whole; gives what dataset.json says of it.
 
-
-def write_shard(task: ShardTask, out: Folder, staging: Folder, layout: LayoutSpec, tokenizer: Tokenizer) -> ShardSummary:
-    """The shard's tar, Energon's offsets beside it, its index and its ledger, each written whole; gives what dataset.json says of it."""
+    `tell` is told the shard's bytes so far; `may_name` raises when nothing may be put under a name any more.
+    """
     index: list[dict[str, Any]] = []
     ledger: list[LedgerRow] = []
     offsets: list[int] = []
-    with out.create(f"shards/{task.name}.tar") as file, contextlib.ExitStack() as open_parts:
+    with out.create(f"shards/{task.name}.tar") as file, PartReader(staging) as parts:
         tar = TarWriter(file)
-        parts = _Parts(staging, open_parts)
         for segment in task.segments:
-            receipt = read_receipt(staging, segment.receipt)
+            receipt = receipts.read(staging, segment.receipt)
             if segment.start == 0:
                 ledger += receipt.ledger
-            for window in lay_out(receipt, segment.start, segment.stop, staging, layout, tokenizer):
+            for window in lay_out(receipt, segment.start, segment.stop, parts, layout, tokenizer):
                 offsets.append(tar.position)
                 index.append(_index_row(task, receipt, window, tar, parts))
+                ledger += window.unsaid
+                tell(tar.position)
         offsets.append(tar.position)
         tar.close()
+        may_name()
     out.write(f"shards/{task.name}.tar.idx", struct.pack(f"<{len(offsets)}Q", *offsets))
     ledger_rows = [row.model_dump() for row in ledger]
     write_table(out, f"index/{task.name}.parquet", index, INDEX_SCHEMA)
     write_table(out, f"ledger/{task.name}.parquet", ledger_rows, LEDGER_SCHEMA)
-    decoded, dropped = audio_totals(ledger)
     return ShardSummary(
         name=task.name,
         split=task.split,
@@ -103,9 +105,8 @@ def write_shard(task: ShardTask, out: Folder, staging: Folder, layout: LayoutSpe
         num_ticks=sum(row["num_ticks"] for row in index),
         num_tokens=sum(row["num_tokens"] for row in index),
         num_pairs=sum(row["num_pairs"] for row in index),
-        audio_decoded=decoded,
-        audio_dropped=dropped,
         ledger_rows=len(ledger),
+        drops=drops(ledger),
     )
 
 
@@ -121,42 +122,7 @@ def write_table(out: Folder, name: str, rows: Sequence[Mapping[str, Any]], schem
     out.write(name, sink.getvalue())
 
 
-def audio_totals(rows: Iterable[LedgerRow]) -> tuple[int, int]:
-    """(decoded, dropped) of audio, brought to 16 kHz. Padding that an encoder added is not the recording's, so it counts in neither."""
-    decoded = dropped = 0
-    for row in rows:
-        if row.unit != "sample" or not row.rate_hz:
-            continue
-        if row.entry == "stream":
-            decoded += row.decoded * SAMPLE_RATE_HZ // row.rate_hz
-        elif row.entry == "missing":
-            lost = row.stop - row.start
-            decoded += lost * SAMPLE_RATE_HZ // row.rate_hz
-            dropped += lost * SAMPLE_RATE_HZ // row.rate_hz
-        elif row.entry == "dropped":
-            if row.reason == "codec_padding":
-                decoded -= row.dropped * SAMPLE_RATE_HZ // row.rate_hz
-            else:
-                dropped += row.dropped * SAMPLE_RATE_HZ // row.rate_hz
-    return decoded, dropped
-
-
-class _Parts:
-    """Parts open for reading; the last one used stays open, for windows lie in them one after another."""
-
-    def __init__(self, staging: Folder, stack: contextlib.ExitStack) -> None:
-        self._staging, self._stack, self._open = staging, stack, {}
-
-    def at(self, part: str, offset: int) -> BinaryIO:
-        if part not in self._open:
-            if len(self._open) >= 8:
-                self._open.pop(next(iter(self._open))).close()
-            self._open[part] = self._stack.enter_context(self._staging.open(part))
-        self._open[part].seek(offset)
-        return self._open[part]
-
-
-def _index_row(task: ShardTask, receipt: Receipt, window: LaidWindow, tar: TarWriter, parts: _Parts) -> dict[str, Any]:
+def _index_row(task: ShardTask, receipt: Receipt, window: LaidWindow, tar: TarWriter, parts: PartReader) -> dict[str, Any]:
     """Writes the window and gives its row."""
     start = tar.position
     members = []
@@ -164,7 +130,7 @@ def _index_row(task: ShardTask, receipt: Receipt, window: LaidWindow, tar: TarWr
         if isinstance(at, bytes):
             offset, size = tar.add(f"{window.key}.{name}", at), len(at)
         else:
-            offset, size = tar.copy(f"{window.key}.{name}", at.size, parts.at(at.part, at.offset)), at.size
+            offset, size = parts.copy(at, f"{window.key}.{name}", tar), at.size
         members.append({"name": name, "offset": offset, "size": size, "sha256": window.sha256[name]})
     return {
         "key": window.key,

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from ..schemas.errors import MicroturnError
+from ..schemas.errors import CorpusError, MicroturnError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
 from ..schemas.spec import FeatureSpec
-from ..transforms import tokenizer
-from . import featurise
+from ..transforms.tokens import tokenizer
+from . import receipts
 from .child import ChildCrashed, ChildFault, ChildLost, MediaProcess
-from .commit import commit, read_dataset, sweep
-from .gather import assign, read_receipt, write_shard
+from .commit import DATASET, commit, dataset_digest, is_committed, read_dataset, sweep
+from .gather import assign, write_shard
+from .lease import refuse_lost
 from .settle import Verdict, settle
 from .storage import Folder
 from .toolchain import toolchain, toolchain_digest
+from .watch import WorkerNote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,9 @@ class Build:
     """What every step of the graph is told: folders by their URIs, the specs, and what was committed before.
 
     Attributes:
-        known: session key → source digest of the committed windows; refused: keys of sessions that a committed ledger already rejects.
+        lease: token of the driver's lease on `out` (pipelines/lease.py); "" when nobody else can be at work there.
+        base: digest of the dataset.json that this build starts from, "" for none.
+        known: session key → source digest of the committed windows; refused: session key → why a committed ledger rejects it.
         next_number: split → number of the next shard.
         tokenizer_path: of the tokenizer.json; "" for an embedded tokenizer.
     """
@@ -40,9 +44,11 @@ class Build:
     tokenizer_path: str
     splits: dict[str, float]
     shard_bytes: int
+    lease: str
+    base: str
     next_number: dict[str, int]
     known: dict[str, str]
-    refused: frozenset[str]
+    refused: dict[str, tuple[str, ...]]
     rehash: bool
     allow_mixed_toolchain: bool
     silence_s: float
@@ -64,7 +70,7 @@ class BuildCorpus(beam.PTransform):
             | "Group outcomes" >> beam.GroupByKey()
             | "Assign windows to shards" >> beam.FlatMap(_assign, self._build)
             | "Spread the shards" >> beam.Reshuffle()
-            | "Write shards" >> beam.Map(_write, self._build)
+            | "Write shards" >> beam.ParDo(WriteShard(self._build))
             | "Bring summaries together" >> beam.Map(_under_one_key)
             | "Group summaries" >> beam.GroupByKey()
             | "Commit" >> beam.Map(_commit, self._build)
@@ -80,9 +86,11 @@ class Featurise(beam.DoFn):
     def __init__(self, build: Build) -> None:
         self._build = build
         self._media: MediaProcess | None = None
+        self._note: WorkerNote | None = None
 
     def setup(self) -> None:
         self._media = MediaProcess(self._build.silence_s)
+        self._note = WorkerNote(Folder(self._build.staging))
 
     def teardown(self) -> None:
         if self._media is not None:
@@ -98,28 +106,45 @@ class Featurise(beam.DoFn):
             item = item.model_copy(update={"toolchain": toolchain_digest()})  # its receipt says who made it
         if self._media is None:  # a runner that skips setup
             self.setup()
-        yield featurise_item(item, self._build, self._media)
+        yield featurise_item(item, self._build, self._media, self._note)
+        self._note.finished(item)
 
 
-def featurise_item(item: WorkItem, build: Build, media: MediaProcess) -> Outcome:
+class WriteShard(beam.DoFn):
+    """Shard task -> summary; the verdict passes. A class, for its note tells how far all its shards are."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._note: WorkerNote | None = None
+
+    def process(self, task: ShardTask | Verdict) -> Iterator[ShardSummary | Verdict]:
+        if self._note is None:
+            self._note = WorkerNote(Folder(self._build.staging))
+        yield _write(task, self._build, self._note)
+
+
+def featurise_item(item: WorkItem, build: Build, media: MediaProcess, note: WorkerNote) -> Outcome:
     """The item's outcome: from its receipt if the work is done, else by the child."""
     staging, name = Folder(build.staging), item.receipt_name()
     place = {"session": item.key, "split": item.split, "order": item.order}
     try:
-        receipt = featurise.settled(item, staging, build.rehash)
-        if receipt is not None and (item.key in build.known or featurise.parts_exist(receipt, staging)):
-            return featurise.outcome_of(receipt, name)
-        if item.key in build.known:  # committed by a build whose staging folder is gone: compare, decode nothing
-            return Outcome(status="done", **place, source_digest=featurise.source_now(item))
+        receipt = receipts.settled(item, staging, build.rehash)
+        if item.key in build.known:  # compare, decode nothing; the staging folder of the build that committed it may be gone
+            digest = receipt.source_digest if receipt is not None else receipts.source_now(item)
+            differs = f"session {item.key}: the corpus was built from other content of it ({receipts.files_told(item)}, or its row)"
+            same = digest == build.known[item.key]
+            return Outcome(status="done", **place, receipt=name, source_digest=digest, message="" if same else differs)
+        if receipt is not None and receipts.parts_stand(receipt, staging):
+            return receipts.outcome_of(receipt, name)
         request = {"item": item.model_dump(mode="json"), "staging": build.staging, "receipt": name}
         try:
-            return Outcome.model_validate(media.call("featurise", request, featurise.progress_file(staging, name)))
-        except ChildCrashed as error:
-            receipt = featurise.rejection(item, error)
-            featurise.write_receipt(staging, name, receipt)
-            return featurise.outcome_of(receipt, name)
-    except (OSError, ChildLost, ChildFault) as error:
-        return Outcome(status="unsettled", **place, message=f"session {item.key}: {error}")
+            return Outcome.model_validate(media.call("featurise", request, note.reached))
+        except (ChildCrashed, ChildFault) as error:
+            receipt = receipts.rejection(item, error)
+            receipts.write(staging, name, receipt)
+            return receipts.outcome_of(receipt, name)
+    except (OSError, ChildLost) as error:
+        return Outcome(status="unsettled", **place, message=receipts.sentence(item, f"session {item.key}: {error}"))
 
 
 def _mixed() -> tuple[str]:
@@ -135,37 +160,56 @@ def _under_one_key(element):
 
 def _assign(keyed: tuple[int, Iterable[Outcome]], build: Build) -> list[ShardTask | Verdict]:
     verdict, fresh = settle(keyed[1], build.known, build.refused)
-    tasks = [] if verdict.blocks else assign(fresh, build.shard_bytes, build.next_number)
-    return [*tasks, verdict]
+    if verdict.blocks:
+        return [verdict]
+    WorkerNote(Folder(build.staging)).to_write(sum(size for outcome in fresh for size in outcome.window_bytes))
+    return [*assign(fresh, build.shard_bytes, build.next_number), verdict]
 
 
-def _write(task: ShardTask | Verdict, build: Build) -> ShardSummary | Verdict:
+def _write(task: ShardTask | Verdict, build: Build, note: WorkerNote | None = None) -> ShardSummary | Verdict:
     if isinstance(task, Verdict):
         return task
+    out, staging = Folder(build.out), Folder(build.staging)
+    note = note or WorkerNote(staging)
     words = tokenizer.load(build.layout, build.tokenizer_path or None)
-    return write_shard(task, Folder(build.out), Folder(build.staging), build.layout, words)
+    summary = write_shard(task, out, staging, build.layout, words, note.shard, lambda: refuse_lost(out, build.lease))
+    note.shard_finished()
+    return summary
 
 
 def _commit(keyed: tuple[int, Iterable[ShardSummary | Verdict]], build: Build) -> Verdict:
     rows = list(keyed[1])
     verdict = next(row for row in rows if isinstance(row, Verdict))
-    summaries = [row for row in rows if isinstance(row, ShardSummary)]
-    out, staging = Folder(build.out), Folder(build.staging)
-    before = read_dataset(out)
-    if not verdict.blocks and (summaries or verdict.rejected or before is None):
-        commit(
-            out,
-            before=before,
-            summaries=summaries,
-            rejected=[read_receipt(staging, name) for name in verdict.rejected],
-            spec=build.spec,
-            layout=build.layout,
-            toolchain=toolchain(),
-            splits=build.splits,
-            shard_bytes=build.shard_bytes,
-            is_mixed=build.allow_mixed_toolchain,
-        )
-    elif not verdict.blocks:
-        sweep(out, before)
-    verdict.write(staging)
+    if not verdict.blocks:
+        _commit_changes(verdict, [row for row in rows if isinstance(row, ShardSummary)], build)
+    verdict.write(Folder(build.staging))
     return verdict
+
+
+def _commit_changes(verdict: Verdict, summaries: list[ShardSummary], build: Build) -> None:
+    """Writes dataset.json if there is anything new, and only over the one that this build started from."""
+    out, staging = Folder(build.out), Folder(build.staging)
+    refuse_lost(out, build.lease)
+    before = read_dataset(out)
+    dropped = [receipts.read(staging, name) for name in verdict.rejected]
+    if dataset_digest(out) != build.base:
+        if is_committed(out, before, summaries, dropped, verdict.superseded):
+            return
+        hint = "run the same command again: it goes on from what is there now"
+        raise CorpusError(f"{DATASET} has changed while this build was at work", hint=hint)
+    if before is not None and not summaries and not verdict.changes:
+        sweep(out, before)
+        return
+    commit(
+        out,
+        before=before,
+        summaries=summaries,
+        receipts=dropped,
+        superseded=verdict.superseded,
+        spec=build.spec,
+        layout=build.layout,
+        toolchain=toolchain(),
+        splits=build.splits,
+        shard_bytes=build.shard_bytes,
+        is_mixed=build.allow_mixed_toolchain,
+    )

@@ -14,12 +14,15 @@ import numpy as np
 from ..schemas import keys, record
 from ..schemas.clock import TICK_SAMPLES
 from ..schemas.layout import LayoutSpec
+from ..schemas.meta import Meta
 from ..schemas.receipts import MemberAt, Receipt, WindowReceipt
-from ..transforms import tail
-from ..transforms.interleave import Carry, Interleaved, interleave, tail_ticks
-from ..transforms.tokenizer import Tokenizer
-from ..transforms.view_window import view_window
-from .storage import Folder
+from ..schemas.tables import LedgerRow
+from ..transforms.sessions import tail
+from ..transforms.sessions.ledger import unsaid_rows
+from ..transforms.tokens.interleave import Carry, Interleaved, interleave, tail_ticks
+from ..transforms.tokens.tokenizer import Tokenizer
+from ..transforms.tokens.view_window import view_window
+from .parts import PartReader
 
 LIGHT_MEMBERS = (
     "activity.npy", "events.json", "heard_valid.npy", "meta.json", "own_valid.npy", "picture_pts.npy", "picture_tick.npy", "words.json",
@@ -34,6 +37,7 @@ class LaidWindow:
         members: name → payload, or where in a part the payload lies; sorted by name.
         sha256: name → sha256 of the payload.
         light: the light arrays and labels among them, decoded: what the index row is made from.
+        unsaid: ledger rows of the text that is left over when its view ends with it.
     """
 
     key: str
@@ -41,14 +45,14 @@ class LaidWindow:
     sha256: dict[str, str]
     light: dict[str, Any]
     num_tokens: int
+    unsaid: tuple[LedgerRow, ...]
 
 
-def lay_out(receipt: Receipt, start: int, stop: int, staging: Folder, layout: LayoutSpec, tokenizer: Tokenizer) -> Iterator[LaidWindow]:
+def lay_out(receipt: Receipt, start: int, stop: int, parts: PartReader, layout: LayoutSpec, tokenizer: Tokenizer) -> Iterator[LaidWindow]:
     """Windows [start, stop) of the receipt, with tokens, and after a view's last window those that its remaining text needs.
 
     A view that begins before `start` is walked from its beginning: the queue's state depends on every word before.
     """
-    parts: dict[str, bytes] = {}
     first = 0
     while first < len(receipt.windows):
         view = receipt.windows[first].view
@@ -57,9 +61,9 @@ def lay_out(receipt: Receipt, start: int, stop: int, staging: Folder, layout: La
             last += 1
         if first < stop and start < last:
             windows = receipt.windows[first:last]
-            lights = [_read_light(window, staging, parts) for window in windows]
+            lights = [_read_light(window, parts) for window in windows]
             skip, end = max(0, start - first), min(stop, last) - first
-            for number, laid in _walk_view(receipt, view, windows, lights, end, staging, layout, tokenizer):
+            for number, laid in _walk_view(receipt, view, windows, lights, end, parts, layout, tokenizer):
                 if number >= skip:
                     yield laid
         first = last
@@ -71,7 +75,7 @@ def _walk_view(
     windows: tuple[WindowReceipt, ...],
     lights: list[dict[str, Any]],
     end: int,
-    staging: Folder,
+    parts: PartReader,
     layout: LayoutSpec,
     tokenizer: Tokenizer,
 ) -> Iterator[tuple[int, LaidWindow]]:
@@ -80,24 +84,27 @@ def _walk_view(
     carry = Carry.empty()
     for number in range(end):
         light = lights[number] | {"meta": lights[number]["meta"] | outside.of(lights[number])}
-        laid = _interleave(light, layout, tokenizer, carry)
+        pieces: list[tuple[dict[str, Any], Mapping[str, bytes | MemberAt]]]
+        pieces = [(light, {member.name: member for member in windows[number].members})]
         is_last = number == len(windows) - 1
-        if is_last and (ticks := min(tail_ticks(laid.carry, layout), layout.max_tail_ticks)):
-            for longer, media in _with_tail(receipt, view, windows[number], light, ticks, staging):
-                laid = _interleave(longer, layout, tokenizer, carry)
-                yield number, _finish(receipt, longer, laid, layout, carry, media)
-                carry = laid.carry
-        else:
-            yield number, _finish(receipt, light, laid, layout, carry, {member.name: member for member in windows[number].members})
+        if is_last:
+            left_over = _interleave(light, layout, tokenizer, carry).carry
+            if ticks := min(tail_ticks(left_over, layout), layout.max_tail_ticks):
+                pieces = list(_with_tail(receipt, view, windows[number], light, ticks, parts))
+        for piece, (longer, media) in enumerate(pieces, 1):
+            laid = _interleave(longer, layout, tokenizer, carry)
+            left = laid.carry if is_last and piece == len(pieces) else Carry.empty()
+            unsaid = unsaid_rows(receipt.session, receipt.session_id, view, left, layout, tokenizer)
+            yield number, _finish(receipt, longer, laid, layout, carry, media, tuple(unsaid))
             carry = laid.carry
 
 
 def _with_tail(
-    receipt: Receipt, view: str, window: WindowReceipt, light: dict[str, Any], ticks: int, staging: Folder
-) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
+    receipt: Receipt, view: str, window: WindowReceipt, light: dict[str, Any], ticks: int, parts: PartReader
+) -> Iterator[tuple[dict[str, Any], Mapping[str, bytes | MemberAt]]]:
     """(light members, encoded media members) of a view's last window with `ticks` more ticks, and of the windows that it overflows into."""
     meta = light["meta"]
-    payloads = {member.name: staging.read_range(member.part, member.offset, member.size) for member in window.members}
+    payloads = {member.name: parts.read(member) for member in window.members}
     arrays = record.decode_media(payloads, meta["pictures"], where=f"{receipt.session} {view}")
     codes_HB = np.frombuffer(bytes.fromhex(receipt.tail_codes[view]), dtype=np.uint8).reshape(len(arrays["heard_valid"]), -1)
     longer = tail.lengthen(arrays, ticks, codes_HB)
@@ -148,17 +155,14 @@ class _Outside:
         }
 
 
-def _read_light(window: WindowReceipt, staging: Folder, parts: dict[str, bytes]) -> dict[str, Any]:
-    """The light members, decoded, by their names without ending. Each part that holds any is read once."""
+def _read_light(window: WindowReceipt, parts: PartReader) -> dict[str, Any]:
+    """The light members, decoded, by their names without ending."""
     light = {}
     for member in window.members:
         if member.name in LIGHT_MEMBERS:
-            if member.part not in parts:
-                parts[member.part] = staging.read(member.part)
             name, _, kind = member.name.partition(".")
             where = f"{member.part}:{member.offset}"
-            payload = parts[member.part][member.offset : member.offset + member.size]
-            light[name] = (record.decode_array if kind == "npy" else record.decode_json)(payload, where=where)
+            light[name] = (record.decode_array if kind == "npy" else record.decode_json)(parts.read(member), where=where)
     return light
 
 
@@ -169,14 +173,16 @@ def _finish(
     layout: LayoutSpec,
     carry: Carry,
     media: Mapping[str, bytes | MemberAt],
+    unsaid: tuple[LedgerRow, ...],
 ) -> LaidWindow:
     """The window: its media members as they are, its labels and token members encoded."""
-    meta = light["meta"] | {
-        "layout": layout.digest(),
-        "carry_in": carry.to_json(),
-        "carry_out": laid.carry.to_json(),
-        "max_lag_ticks": int(laid.max_lag_ticks),
-    }
+    meta = Meta.laid(
+        light["meta"],
+        layout=layout.digest(),
+        carry_in=carry.to_json(),
+        carry_out=laid.carry.to_json(),
+        max_lag_ticks=int(laid.max_lag_ticks),
+    ).to_json()
     made: dict[str, bytes | MemberAt] = {
         "tokens.npy": record.encode_array(laid.tokens),
         "token_tick.npy": record.encode_array(laid.token_tick),
@@ -188,4 +194,4 @@ def _finish(
     members = dict(sorted({**media, **made}.items()))
     digests = {name: at.sha256 if isinstance(at, MemberAt) else hashlib.sha256(at).hexdigest() for name, at in members.items()}
     key = keys.window_key(receipt.session, meta["view"], meta["first_tick"])
-    return LaidWindow(key=key, members=members, sha256=digests, light=light | {"meta": meta}, num_tokens=len(laid.tokens))
+    return LaidWindow(key=key, members=members, sha256=digests, light=light | {"meta": meta}, num_tokens=len(laid.tokens), unsaid=unsaid)

@@ -1,13 +1,76 @@
-"""Parts: content-addressed tar segments of featurised windows, in the staging folder. Written once, named by their sha256."""
+"""Parts: content-addressed tar segments of featurised windows, in the staging folder. Written once, named by their sha256.
 
+Whoever reads a member compares its sha256 with the receipt's. A part that has changed is removed: the next build makes it again.
+"""
+
+import contextlib
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
-from ..schemas.receipts import MemberAt
+from ..schemas.receipts import MemberAt, Receipt
 from .storage import Folder
-from .tar import TarWriter
+from .tar import BLOCK, END, TarWriter
 
 PARTS = "parts"
+MAX_OPEN = 8
+
+
+def part_bytes(receipt: Receipt, part: str) -> int:
+    """How long a part is: to the end of its last member, and the end of a tar."""
+    ends = [member.offset + member.size for window in receipt.windows for member in window.members if member.part == part]
+    return -(-max(ends) // BLOCK) * BLOCK + len(END)
+
+
+class PartReader:
+    """Parts open for reading; the last ones used stay open, for windows lie in them one after another. Close it, or use it as a context."""
+
+    def __init__(self, staging: Folder) -> None:
+        self._staging = staging
+        self._open: dict[str, BinaryIO] = {}
+
+    def read(self, at: MemberAt) -> bytes:
+        """A member's payload. Raises OSError when it is not what its receipt says."""
+        file = self._at(at)
+        data = file.read(at.size)
+        self._refuse(at, hashlib.sha256(data).hexdigest())
+        return data
+
+    def copy(self, at: MemberAt, name: str, tar: TarWriter) -> int:
+        """Copies a member under this name; gives the offset of its payload. Raises OSError when it is not what its receipt says."""
+        try:
+            offset, digest = tar.copy(name, at.size, self._at(at))
+        except EOFError:
+            digest, offset = "", 0
+        self._refuse(at, digest)
+        return offset
+
+    def close(self) -> None:
+        """Closes every part."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> "PartReader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _at(self, at: MemberAt) -> BinaryIO:
+        if at.part not in self._open:
+            if len(self._open) >= MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[at.part] = self._staging.open(at.part)
+        self._open[at.part].seek(at.offset)
+        return self._open[at.part]
+
+    def _refuse(self, at: MemberAt, digest: str) -> None:
+        if digest != at.sha256:
+            with contextlib.suppress(OSError):
+                self._staging.delete(at.part)
+            raise OSError(
+                f"{at.part}: {at.name} at {at.offset} has changed since it was written; the part is removed, the next build makes it again"
+            )
 
 
 class PartWriter:

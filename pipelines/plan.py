@@ -5,7 +5,6 @@ here too: of identical ones one is kept, of different ones none.
 """
 
 import errno
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +15,18 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ..schemas import keys
-from ..schemas.errors import InputError
+from ..schemas.errors import InputError, MediaError
 from ..schemas.manifest import Session
 from ..schemas.receipts import FileIdentity, Receipt, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..schemas.strict import canonical_json, sha256_hex
 from ..schemas.tables import LedgerRow
-from . import storage
+from . import receipts, storage
+from .drops import DUPLICATE_KEPT
+from .receipts import paths_of, source_digest
 
 MAX_ERRORS_SHOWN = 20
-NOT_THERE = -1  # size_bytes of a file that the plan did not find
-DUPLICATE_KEPT = "duplicate_identical"  # the ledger's reason for a row that repeats another, which is kept
+NOT_THERE, NOT_A_FILE = -1, -2  # size_bytes of what the plan did not find, and of a folder, a pipe, a device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +61,6 @@ def _rows(data: bytes, name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
         except (ValueError, OSError) as error:
             raise InputError(f"{name}: begins as Parquet and cannot be read ({error})") from None
         for number, row in enumerate(table.to_pylist()):
-            if isinstance(row.get("custom"), list):  # Parquet's map type
-                row["custom"] = dict(row["custom"])
             yield f"{name}, row {number}", row
         return
     try:
@@ -82,11 +80,19 @@ def _rows(data: bytes, name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def make_plan(
-    sessions: Sequence[Session], *, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float], salt: str = ""
+    sessions: Sequence[Session],
+    *,
+    root: str,
+    spec: FeatureSpec,
+    toolchain: str,
+    splits: Mapping[str, float],
+    salt: str = "",
+    unnamed: Sequence[str] = (),
 ) -> Plan:
     """The plan of these sessions, whatever order they came in.
 
-    `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash.
+    `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash
+    and hides the names of files; `unnamed` are files whose names are no text, escaped: each is a session that is dropped.
     """
     root = storage.absolute(root)
     by_key: dict[str, list[Session]] = {}  # not by id: an id can be written that has the key of another
@@ -95,16 +101,17 @@ def make_plan(
     items, rejected = [], []
     for key in sorted(by_key):
         group = by_key[key]
-        item = _item(_pseudonymous(group[0], salt), root, spec, toolchain, splits)
+        item = _item(_pseudonymous(group[0], salt), root, spec, toolchain, splits, bool(salt))
         same = len(group) == 1 or len({_content(session, root) for session in group}) == 1
         if same:
             items.append(item)
         if len(group) > 1:
             rejected.append(_duplicates(item, len(group) - same, same))
+    rejected += [_unnamed(name, root, spec, toolchain, splits, bool(salt)) for name in sorted(unnamed)]
     return Plan(items=tuple(sorted(items, key=lambda i: (i.split, i.order))), rejected=tuple(rejected))
 
 
-def _item(session: Session, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float]) -> WorkItem:
+def _item(session: Session, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float], hide_names: bool) -> WorkItem:
     return WorkItem(
         session=session,
         key=keys.session_key(session.id),
@@ -114,25 +121,15 @@ def _item(session: Session, root: str, spec: FeatureSpec, toolchain: str, splits
         files=tuple(_identify(root, path) for path in paths_of(session)),
         spec=spec,
         toolchain=toolchain,
+        hide_names=hide_names,
     )
-
-
-def paths_of(session: Session) -> list[str]:
-    """The files of a session, each once, in the order in which the row names them."""
-    return list(dict.fromkeys([stream.path for stream in session.streams] + [transcript.path for transcript in session.transcripts]))
-
-
-def source_digest(session: Session, sha256: Mapping[str, str]) -> str:
-    """sha256 of the row with every path replaced by its file's sha256: what the session is, wherever it lies."""
-    row = session.model_dump(mode="json")
-    for entry in [*row["streams"], *row["transcripts"]]:
-        entry["path"] = sha256[entry["path"]]
-    return sha256_hex(canonical_json(row))
 
 
 def _identify(root: str, path: str) -> FileIdentity:
     try:
         return storage.identify(root, path)
+    except storage.NotAFileError:
+        return FileIdentity(path=path, size_bytes=NOT_A_FILE, stamp="")
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         return FileIdentity(path=path, size_bytes=NOT_THERE if _names_nothing(error) else 0, stamp="")  # else: reading it will tell
 
@@ -149,8 +146,8 @@ def _content(session: Session, root: str) -> str:
     for path in paths_of(session):
         try:
             with storage.open_source(root, path) as file:
-                digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        except (OSError, ValueError):
+                digests[path] = storage.sha256_of(file)
+        except (OSError, ValueError, MediaError):
             digests[path] = f"not read: {path}"
     return source_digest(session, digests)
 
@@ -164,8 +161,24 @@ def _pseudonymous(session: Session, salt: str) -> Session:
     return session.model_copy(update={"participants": people})
 
 
+def _unnamed(name: str, root: str, spec: FeatureSpec, toolchain: str, splits: Mapping[str, float], hide_names: bool) -> Receipt:
+    """The receipt of a file whose name is no UTF-8: nothing that we write could name it, and nothing of it is read."""
+    stream = {"id": "unnamed", "path": name, "kind": "audio", "participant": "unnamed"}
+    item = _item(Session.parse({"id": name, "streams": [stream]}, where=name), root, spec, toolchain, splits, hide_names)
+    row = LedgerRow(
+        session=item.key,
+        session_id=name,
+        entry="session",
+        reason="bad_name",
+        stage="plan",
+        message="the file's name is not UTF-8, bytes that are not stand as \\x…; rename it",
+        dropped=1,
+    )
+    return receipts.make(item, ledger=[row], proofs=(), digest=sha256_hex(canonical_json(["bad_name", name])))
+
+
 def _duplicates(item: WorkItem, dropped: int, same: bool) -> Receipt:
-    reason, tail = (DUPLICATE_KEPT, "one of them is kept") if same else ("duplicate_id", "their contents differ, none is kept")
+    reason, tail = (DUPLICATE_KEPT, "one of them is kept") if same else ("duplicate_id", "their contents differ, none of them is taken")
     row = LedgerRow(
         session=item.key,
         session_id=item.session.id,
@@ -175,17 +188,4 @@ def _duplicates(item: WorkItem, dropped: int, same: bool) -> Receipt:
         message=f"session id {item.session.id!r} stands {dropped + same} times in the manifest; {tail}",
         dropped=dropped,
     )
-    return Receipt(
-        session=item.key,
-        session_id=item.session.id,
-        split=item.split,
-        order=item.order,
-        spec=item.spec.digest(),
-        toolchain=item.toolchain,
-        source_digest=sha256_hex(canonical_json([reason, item.session.id, dropped])),
-        files=(),
-        session_ticks=0,
-        windows=(),
-        tail_codes={},
-        ledger=(row,),
-    )
+    return receipts.make(item, ledger=[row], proofs=(), digest=sha256_hex(canonical_json([reason, item.session.id, dropped])))

@@ -3,10 +3,8 @@
 What is done is told by callbacks, so that a terminal, a notebook and a test watch the same run.
 """
 
-import math
+import contextlib
 import os
-import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,21 +16,21 @@ from ..schemas.errors import CorpusError, InputError, MicroturnError
 from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.spec import FeatureSpec
-from ..transforms import tokenizer
-from . import featurise, runners, storage
-from .commit import read_dataset
-from .gather import RECEIPTS, read_table
+from ..transforms.tokens import tokenizer
+from . import receipts, rejected, runners, storage
+from .commit import dataset_digest, read_dataset
+from .gather import read_table
 from .graph import Build, BuildCorpus
+from .lease import Lease
+from .options import DEFAULT_SPLITS, splits_of
 from .parts import PARTS
-from .plan import NOT_THERE, Plan
+from .plan import Plan
 from .settle import VERDICT, Verdict
 from .storage import Folder
+from .watch import Standing, Watch, input_bytes
 
 STAGING = ".staging"
-PLAN = "plan.jsonl"
-DEFAULT_SPLITS = {"train": 0.98, "val": 0.01, "test": 0.01}
 SHARD_BYTES = 512 << 20
-SPLIT = r"[a-z0-9_]{1,16}"  # as in a manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class Settings:
     """How to build: everything but the input.
 
     Attributes:
-        staging: URI for plan, parts and receipts; "" keeps them in the corpus, under `.staging`.
+        staging: URI for parts and receipts; "" keeps them in the corpus, under `.staging`.
         keep_parts: leave the parts after the commit.
         silence_s: seconds without progress after which a decoder process is taken for hung.
         beam: options for Beam's runner, as on its own command line.
@@ -51,7 +49,7 @@ class Settings:
     spec: FeatureSpec = field(default_factory=FeatureSpec)
     layout: LayoutSpec = field(default_factory=LayoutSpec)
     tokenizer_path: str = ""
-    splits: Mapping[str, float] = field(default_factory=lambda: DEFAULT_SPLITS)
+    splits: Mapping[str, float] = field(default_factory=lambda: splits_of(DEFAULT_SPLITS))
     shard_bytes: int = SHARD_BYTES
     keep_parts: bool = False
     rehash: bool = False
@@ -61,15 +59,22 @@ class Settings:
 
     @property
     def staging_folder(self) -> Folder:
-        """Where plan, parts and receipts lie."""
+        """Where parts and receipts lie."""
         return Folder(self.staging or f"{self.out.rstrip('/')}/{STAGING}")
 
 
-def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Verdict:
-    """Runs the graph over the plan; gives the verdict. `on_progress(done, total)` is called now and then, in bytes of input.
+def run(
+    plan: Plan,
+    settings: Settings,
+    toolchain: str,
+    on_progress: Callable[[Standing], None] = lambda standing: None,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> Verdict:
+    """Runs the graph over the plan; gives the verdict. `on_progress` is called now and then, `tell` with what a person should read.
 
     Raises:
-        CorpusError: the folder holds a corpus of another spec, layout or toolchain.
+        Busy: another build is at work in the corpus or in the staging folder.
+        CorpusError: the folder holds a corpus of another spec, layout, toolchain or splits, or one that changed meanwhile.
         InputError: nothing to build, no such tokenizer, an option that the runner does not know.
         MicroturnError: the runner gave up; what has a receipt is kept.
     """
@@ -78,11 +83,32 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
     tokenizer.load(settings.layout, settings.tokenizer_path or None)  # a worker would miss it only when all is decoded
     runner, options = runners.make(settings.beam, num_elements=len(plan.items) + len(plan.rejected))
     out, staging = Folder(settings.out), settings.staging_folder
+    with contextlib.ExitStack() as leases:
+        lease = leases.enter_context(Lease(out, tell))
+        if not storage.within(staging.uri, out.uri):
+            leases.enter_context(Lease(staging, tell))
+        build = _prepared(out, staging, settings, toolchain, lease.token)
+        with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
+            _run_graph_in_words(_elements(plan, staging), build, runner, options)
+        if not staging.exists(VERDICT):
+            raise MicroturnError(
+                "the runner ended without a verdict", hint="its workers must write to the same staging folder as the driver"
+            )
+        verdict = Verdict.take(staging)
+        for folder in (out, staging):
+            folder.delete_unfinished()
+        if not verdict.blocks and not settings.keep_parts:
+            staging.delete(PARTS)
+    return verdict
+
+
+def _prepared(out: Folder, staging: Folder, settings: Settings, toolchain: str, lease: str) -> Build:
+    """What the graph is told. Raises CorpusError for a corpus that cannot grow by this."""
+    base = dataset_digest(out)
     before = read_dataset(out)
     _refuse_other(before, settings, toolchain)
     _refuse_damaged(out, before)
-    known, refused = _committed(out, before)
-    build = Build(
+    return Build(
         out=storage.absolute(settings.out),
         staging=storage.absolute(staging.uri),
         spec=settings.spec,
@@ -90,41 +116,39 @@ def run(plan: Plan, settings: Settings, toolchain: str, on_progress: Callable[[i
         tokenizer_path=settings.tokenizer_path and os.path.abspath(settings.tokenizer_path),
         splits=dict(settings.splits),
         shard_bytes=settings.shard_bytes,
+        lease=lease,
+        base=base,
         next_number=_next_numbers(before),
-        known=known,
-        refused=refused,
+        known=_committed(out, before),
+        refused=rejected.reasons(out, before["rejected"] if before else ()),
         rehash=settings.rehash,
         allow_mixed_toolchain=settings.allow_mixed_toolchain,
         silence_s=settings.silence_s,
     )
-    staging.write(PLAN, "".join(item.model_dump_json(exclude={"spec"}) + "\n" for item in plan.items).encode())
+
+
+def _elements(plan: Plan, staging: Folder) -> list[WorkItem | Outcome]:
+    """What goes into the graph. Sessions that the plan has settled get their receipts here."""
     elements: list[WorkItem | Outcome] = list(plan.items)
     for receipt in plan.rejected:
         name = f"{receipt.session}-{receipt.source_digest[:16]}.json"
-        featurise.write_receipt(staging, name, receipt)
-        elements.append(featurise.outcome_of(receipt, name))
-    staging.delete(VERDICT)  # of the build before
-    with _Watch(plan, staging, on_progress):
-        try:
-            _run_graph(elements, build, runner, options)
-        except MicroturnError:
-            raise
-        except Exception as error:
-            if "KeyboardInterrupt" in str(error):  # Beam wraps what a person meant
-                raise KeyboardInterrupt from None
-            hint = "mend what it names, and run the same build again: what has a receipt is kept"
-            raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
-    if not staging.exists(VERDICT):
-        raise MicroturnError("the runner ended without a verdict", hint="its workers must write to the same staging folder as the driver")
-    verdict = Verdict.read(staging)
-    staging.delete(featurise.UNDER_WAY)
-    for folder in (out, staging):
-        folder.delete_unfinished()
-    if not verdict.blocks:
-        staging.delete(PLAN)  # what was to be done; it names where the input lies
-        if not settings.keep_parts:
-            staging.delete(PARTS)
-    return verdict
+        receipts.write(staging, name, receipt)
+        elements.append(receipts.outcome_of(receipt, name))
+    staging.delete(VERDICT)  # of a build that died
+    return elements
+
+
+def _run_graph_in_words(elements: list[WorkItem | Outcome], build: Build, runner: Any, options: PipelineOptions) -> None:
+    """Runs it; what a runner raises becomes a sentence, or the interrupt that a person meant."""
+    try:
+        _run_graph(elements, build, runner, options)
+    except MicroturnError:
+        raise
+    except Exception as error:
+        if "KeyboardInterrupt" in str(error):  # Beam wraps it
+            raise KeyboardInterrupt from None
+        hint = "mend what it names, and run the same build again: what has a receipt is kept"
+        raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
 
 
 def _run_graph(elements: list[WorkItem | Outcome], build: Build, runner: Any, options: PipelineOptions) -> None:
@@ -138,12 +162,6 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def drop_ratio(dataset: Mapping[str, Any]) -> float:
-    """Dropped over decoded audio of a corpus, 0.0 where there was none."""
-    totals = dataset["totals"]
-    return totals["audio_dropped"] / totals["audio_decoded"] if totals["audio_decoded"] else 0.0
-
-
 def _refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchain: str) -> None:
     """A corpus grows only by what could have been in it from the start."""
     if before is None:
@@ -153,6 +171,11 @@ def _refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchai
     for name, digest in (("spec", settings.spec.digest()), ("layout_spec", settings.layout.digest())):
         if digests[name] != digest:
             raise CorpusError(f"{settings.out} holds a corpus of another {name}: {digests[name][:12]}, asked for {digest[:12]}", hint=hint)
+    if _shares(before["splits"]) != _shares(settings.splits):
+        given = ",".join(f"{name}={share:g}" for name, share in sorted(before["splits"].items()))
+        raise CorpusError(
+            f"{settings.out} was split otherwise, {given}: a group of recordings could fall apart", hint=f"--split {given}, or {hint}"
+        )
     if digests["toolchain"] != toolchain and not settings.allow_mixed_toolchain:
         raise CorpusError(
             f"{settings.out} was built by another toolchain: {before['toolchain']}",
@@ -171,18 +194,19 @@ def _refuse_damaged(out: Folder, before: Mapping[str, Any] | None) -> None:
             raise CorpusError(f"{out.uri}: {name} {state}", hint=hint)
 
 
-def _committed(out: Folder, before: Mapping[str, Any] | None) -> tuple[dict[str, str], frozenset[str]]:
-    """Session key → source digest of what is committed; and the keys of sessions that its ledgers reject whole."""
-    if before is None:
-        return {}, frozenset()
+def _shares(splits: Mapping[str, float]) -> dict[str, float]:
+    """Shares of 1: 98 to 2 and 0.98 to 0.02 split alike. Rounded, for they are written as decimals."""
+    total = sum(splits.values())
+    return {name: round(share / total, 12) for name, share in splits.items() if share}
+
+
+def _committed(out: Folder, before: Mapping[str, Any] | None) -> dict[str, str]:
+    """Session key → source digest of what is committed."""
     known: dict[str, str] = {}
-    for shard in before["shards"]:
+    for shard in before["shards"] if before else ():
         table = read_table(out, f"index/{shard['name']}.parquet", ["session", "source_digest"])
         known.update(zip(table["session"].to_pylist(), table["source_digest"].to_pylist(), strict=True))
-    refused: set[str] = set()
-    for part in before["rejected"]:
-        refused.update(read_table(out, f"ledger/{part['name']}.parquet", ["session"])["session"].to_pylist())
-    return known, frozenset(refused)
+    return known
 
 
 def _next_numbers(before: Mapping[str, Any] | None) -> dict[str, int]:
@@ -190,39 +214,3 @@ def _next_numbers(before: Mapping[str, Any] | None) -> dict[str, int]:
     for shard in before["shards"] if before else ():
         numbers[shard["split"]] = numbers.get(shard["split"], 0) + 1
     return numbers
-
-
-class _Watch:
-    """Looks at the staging folder now and then, from a thread, and tells how many bytes of input have a receipt or are under way."""
-
-    def __init__(self, plan: Plan, staging: Folder, on_progress: Callable[[int, int], None]) -> None:
-        self._size = {item.receipt_name(): sum(f.size_bytes for f in item.files if f.size_bytes != NOT_THERE) for item in plan.items}
-        self._staging, self._tell = staging, on_progress
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.5):
-            self._look()
-
-    def _look(self) -> None:
-        done = {name.removeprefix(f"{RECEIPTS}/") for name in self._staging.names(RECEIPTS)}
-        self._tell(sum(self._size[name] for name in done & self._size.keys()), sum(self._size.values()))
-
-
-def check_splits(splits: Mapping[str, float]) -> None:
-    """Raises InputError unless the shares are non-negative and some is positive, under names that may stand in a file's name."""
-    hint = "for example train=0.98,val=0.02"
-    strange = sorted(name for name in splits if not re.fullmatch(SPLIT, name))
-    if strange:
-        raise InputError(f"split {strange[0]!r}: a name is 1 to 16 of a–z, 0–9 and _", hint=hint)
-    if not all(math.isfinite(share) and share >= 0 for share in splits.values()) or not sum(splits.values()):
-        raise InputError(f"split shares {dict(splits)} must be positive", hint=hint)

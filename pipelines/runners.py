@@ -62,7 +62,7 @@ def refuse_unknown(arguments: Sequence[str], ours: Sequence[str] = ()) -> None:
             raise InputError(f"--runner=DaskRunner: {error}", hint="pip install 'microturn[dask]'") from None
     known: set[str] = set()
     for options in _subclasses(PipelineOptions):
-        taken = argparse.ArgumentParser(add_help=False)
+        taken: Any = argparse.ArgumentParser(add_help=False)
         options._add_argparse_args(taken)
         known |= {flag for action in taken._actions for flag in action.option_strings}
     for argument in arguments:
@@ -79,6 +79,5 @@ def _named(arguments: Sequence[str]) -> tuple[PipelineOptions, str]:
     return options, DASK if name == "DaskRunner" else name
 
 
-def _subclasses(kind: type) -> set[type]:
-    found = {sub for child in kind.__subclasses__() for sub in {child, *_subclasses(child)}}
-    return found
+def _subclasses(kind: type[PipelineOptions]) -> list[type[PipelineOptions]]:
+    return [kind, *(sub for child in kind.__subclasses__() for sub in _subclasses(child))]

@@ -5,19 +5,29 @@ fsspec rather than Beam's filesystems: it has ranged reads and the same stores t
 """
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
 
-from ..schemas.errors import InputError
+from ..schemas.errors import InputError, MediaError
 from ..schemas.receipts import FileIdentity
+
+HASH_BYTES = 16 << 20
+
+
+class NotAFileError(MediaError):
+    """What an input path names is there and is no file: a folder, a pipe, a device. That is the input's fault, not the machine's."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: a folder, a pipe or a device", reason="not_a_file", hint="name the recording itself")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,22 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
 
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Writes the file unless there is one of this name; says whether it did. Whole and exclusive where the store has conditional puts
+        (S3, GCS, Azure, local disks); elsewhere the look before the write leaves a gap of milliseconds."""
+        fs, path = self._at(name)
+        if fs.exists(path):
+            return False
+        try:
+            fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if "precondition" not in str(error).lower():  # S3 has no errno for a put that lost
+                raise
+            return False
+        return True
+
     def delete_unfinished(self) -> None:
         """Removes what writers left that died. Call it when no writer of this folder is at work; a store keeps no such files."""
         for path in self.local.glob(".*.tmp") if self.local else ():
@@ -155,23 +181,51 @@ def parent(uri: str) -> str:
     return head or slash or "."
 
 
+def within(inner: str, outer: str) -> bool:
+    """Whether the first place is the second, or lies below it, links followed."""
+    a, b = (_place(uri) for uri in (inner, outer))
+    return a == b or a.startswith(f"{b.rstrip('/')}/")
+
+
+def _place(uri: str) -> str:
+    """One name for a place, whichever way it is written: a local path without links and dots, a store's URI without a slash at its end."""
+    fs, path = _filesystem(uri)
+    return os.path.realpath(path) if "file" in _protocols(fs) else fs.unstrip_protocol(path).rstrip("/")
+
+
 def open_source(root: str, path: str) -> BinaryIO:
-    """An input file, open for reading. What is no regular file is an OSError: a pipe would keep us waiting for ever."""
+    """An input file, open for reading. Raises NotAFileError for what is none: a pipe would keep us waiting for ever."""
     fs, at = _filesystem(locate(root, path))
     if "file" not in _protocols(fs):
         return fs.open(at, "rb")
-    if not stat.S_ISREG(os.stat(at).st_mode):
-        raise OSError(f"{at}: not a regular file")
+    _refuse_no_file(path, os.stat(at))
     return open(at, "rb")
 
 
+def sha256_of(file: BinaryIO, alive: Callable[[], None] = lambda: None) -> str:
+    """The sha256 of what is left of a file. `alive` is called now and then: hashing an hour of film takes a while."""
+    running = hashlib.sha256()
+    while data := file.read(HASH_BYTES):
+        running.update(data)
+        alive()
+    return running.hexdigest()
+
+
+def _refuse_no_file(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFileError(path)
+
+
 def identify(root: str, path: str) -> FileIdentity:
-    """Size and stamp of an input file: mtime in ns, or the object store's etag. Raises FileNotFoundError."""
+    """Size and stamp of an input file: mtime in ns, or the object store's etag. Raises FileNotFoundError, NotAFileError."""
     fs, at = _filesystem(locate(root, path))
     if "file" in _protocols(fs):
         status = os.stat(at)
+        _refuse_no_file(path, status)
         return FileIdentity(path=path, size_bytes=status.st_size, stamp=str(status.st_mtime_ns))
     info = fs.info(at)
+    if info["type"] == "directory":
+        raise NotAFileError(path)
     stamp = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
     return FileIdentity(path=path, size_bytes=info["size"], stamp=str(stamp))
 
@@ -179,7 +233,7 @@ def identify(root: str, path: str) -> FileIdentity:
 def _filesystem(uri: str):
     """(filesystem, path in it). Raises InputError for a store that nothing here can reach."""
     try:
-        return fsspec.core.url_to_fs(uri)
+        return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # a listing of before would hide what other workers have written
     except ImportError as error:
         raise InputError(f"{uri}: {error}", hint="what reads this store is a package of its own") from None
     except ValueError as error:

@@ -39,18 +39,21 @@ class TarWriter:
         self._pad()
         return offset
 
-    def copy(self, name: str, size: int, source: BinaryIO) -> int:
-        """Writes a member whose payload is the next `size` bytes of `source`; gives its offset. Raises EOFError if they are not there."""
+    def copy(self, name: str, size: int, source: BinaryIO) -> tuple[int, str]:
+        """Writes a member whose payload is the next `size` bytes of `source`; gives its offset and its sha256. Raises EOFError if they are
+        not there."""
         self._write(header(name, size))
         offset, left = self.position, size
+        running = hashlib.sha256()
         while left:
             data = source.read(min(left, COPY_BYTES))
             if not data:
                 raise EOFError(f"{name}: the source ends {left} bytes early")
             self._write(data)
+            running.update(data)
             left -= len(data)
         self._pad()
-        return offset
+        return offset, running.hexdigest()
 
     def close(self) -> None:
         """Writes the two zero blocks that end a tar. The file stays open."""

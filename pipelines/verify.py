@@ -1,6 +1,7 @@
 """Everything a corpus claims, recomputed: hashes, digests, schemas, counts, ledger sums, tokens, and how windows continue each other.
 
-A fault is a sentence; nothing is repaired. What only the raw files can tell is pipelines/against.py.
+A fault is a sentence; nothing is repaired. Not looked at: README.md, which people edit, and report.html; croissant.json and `.nv-meta` only
+where this version of microturn wrote them. What only the raw files can tell is pipelines/against.py.
 """
 
 import hashlib
@@ -10,18 +11,20 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from .. import __version__
 from ..schemas import keys, record
 from ..schemas.errors import CorpusError
 from ..schemas.layout import LayoutSpec
 from ..schemas.tables import LedgerRow, open_sums, rows_digest
-from ..transforms.tokenizer import Tokenizer
-from ..transforms.tokenizer import load as load_tokenizer
-from ..transforms.view_window import tokens_again
-from . import tar
-from .commit import content_digest, layout_digest, num_dropped_whole, totals
+from ..transforms.tokens.tokenizer import Tokenizer
+from ..transforms.tokens.tokenizer import load as load_tokenizer
+from ..transforms.tokens.view_window import tokens_again
+from . import cards, tar
+from .commit import content_digest, layout_digest, totals
 from .corpus import Corpus, grouped
 from .describe import DESCRIBED, describe
-from .gather import audio_totals
+from .drops import drops, num_dropped_whole
+from .storage import sha256_of
 from .toolchain import digest_of
 
 Tell = Callable[[int, int], None]  # bytes verified, bytes in all
@@ -69,7 +72,7 @@ def _shard(corpus: Corpus, shard: dict[str, Any], words: Tokenizer, last: record
     """Verifies a shard; `last` is the window before its first, the answer its own last, None where that is damaged."""
     name, folder = shard["name"], corpus.folder
     with folder.open(f"shards/{name}.tar") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(file)
     if digest != shard["sha256"]:
         found.faults.append(f"shards/{name}.tar: sha256 {digest}, dataset.json says {shard['sha256']}")
     index = corpus.index(name)
@@ -115,7 +118,7 @@ def _window(
     faults: list[str],
     where: str,
 ) -> record.Record:
-    at = [
+    at: list[dict[str, Any]] = [
         {"name": name, "offset": offset, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, (offset, data) in members.items()
     ]
@@ -185,8 +188,7 @@ def _ledger(corpus: Corpus, part: dict[str, Any], found: Findings) -> None:
     rows = [LedgerRow(**row) for row in table]
     found.faults += [f"ledger/{part['name']}.parquet: {fault}" for fault in open_sums(rows)]
     found.num_ledger_rows += len(rows)
-    decoded, dropped = audio_totals(rows)
-    claims = {"ledger_rows": len(rows), "audio_decoded": decoded, "audio_dropped": dropped}
+    claims: dict[str, Any] = {"ledger_rows": len(rows), "drops": drops(rows).model_dump()}
     if "sha256" not in part:
         claims["num_sessions"] = num_dropped_whole(rows)
     for name, value in claims.items():
@@ -211,12 +213,25 @@ def _claims(corpus: Corpus, found: Findings) -> None:
             faults.append(f"dataset.json: content digest {dataset['digests']['content']}, recomputed {content}")
     except Exception as error:
         faults.append(f"index: {type(error).__name__}: {error}")
-    for name, value in totals(corpus.shards, dataset["rejected"]).items():
-        if dataset["totals"].get(name) != value:
-            faults.append(f"dataset.json: {name} {dataset['totals'].get(name)}, its parts give {value}")
+    for name, count in totals(corpus.shards, dataset["rejected"]).items():
+        if dataset["totals"].get(name) != count:
+            faults.append(f"dataset.json: {name} {dataset['totals'].get(name)}, its parts give {count}")
     listed = {f"shards/{s['name']}.tar{end}" for s in corpus.shards for end in ("", ".idx")}
     listed |= {f"index/{s['name']}.parquet" for s in corpus.shards}
     listed |= {f"ledger/{s['name']}.parquet" for s in [*corpus.shards, *dataset["rejected"]]}
     present = {name for folder in FOLDERS for name in corpus.folder.names(folder)}
     faults += [f"{name}: not in dataset.json" for name in sorted(present - listed)]
     faults += [f"{name}: listed in dataset.json, not there" for name in sorted(listed - present)]
+    try:
+        faults += _cards(corpus)
+    except Exception as error:
+        faults.append(f"croissant.json: cannot be compared: {type(error).__name__}: {error}")
+
+
+def _cards(corpus: Corpus) -> Iterator[str]:
+    """What other readers are told, against what dataset.json gives. The card for people, README.md, is theirs to edit."""
+    if corpus.dataset["toolchain"]["microturn"] != __version__:
+        return  # another version words them otherwise
+    for name, data in cards.files(corpus.folder, corpus.dataset).items():
+        if name != cards.CARD and (not corpus.folder.exists(name) or corpus.folder.read(name) != data):
+            yield f"{name}: not what dataset.json gives"

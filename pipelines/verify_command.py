@@ -54,16 +54,16 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
 
 
 def _against(console: Console, corpus: Any, options: dict[str, Any], against: Any) -> Findings:
-    from .build_command import read_sessions
+    from .inputs import read_sessions
     from .plan import make_plan
     from .toolchain import toolchain_digest
 
     here = toolchain_digest()
     if here != corpus.dataset["digests"]["toolchain"]:
         console.print("note: this machine's toolchain is not the corpus's; bytes of decoded audio may differ")
-    sessions, root = read_sessions(console, options["input_"], options["infer"])
-    splits = corpus.dataset["splits"]
-    plan = make_plan(sessions, root=root, spec=corpus.spec, toolchain=here, splits=splits, salt=options["pseudonymise"])
+    salt, splits = options["pseudonymise"], corpus.dataset["splits"]
+    given = read_sessions(options["input_"], options["infer"], lambda sentence: console.print(sentence, markup=False), numbered=bool(salt))
+    plan = make_plan(given.sessions, root=given.root, spec=corpus.spec, toolchain=here, splits=splits, salt=salt)
     items = {item.key: item for item in plan.items}
     with Progress(console=console) as bar:
         task = bar.add_task("making windows again", total=None)

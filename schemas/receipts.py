@@ -26,6 +26,7 @@ class WorkItem(Strict):
     Attributes:
         root: URI that relative paths of the row start from; never leaves the plan.
         order: sha256 of the session's id, the place of the session in its split.
+        hide_names: no name of an input file stands in what is written.
     """
 
     session: Session
@@ -36,6 +37,7 @@ class WorkItem(Strict):
     files: tuple[FileIdentity, ...]
     spec: FeatureSpec
     toolchain: str
+    hide_names: bool = False
 
     def receipt_name(self) -> str:
         """File name of the receipt: a function of the row, the spec and the toolchain, not of where the input lies."""
@@ -106,6 +108,7 @@ class Outcome(Strict):
     Attributes:
         status: `done`: a receipt exists; `rejected`: dropped as a function of content, a receipt without windows exists; `unsettled`: the
             machine failed it, no receipt.
+        reason: of a rejected one, as in its ledger.
         window_bytes: `tar_bytes` of each window of the receipt, in its order.
     """
 
@@ -114,6 +117,7 @@ class Outcome(Strict):
     split: str
     order: str
     receipt: str = ""
+    reason: str = ""
     window_bytes: tuple[int, ...] = ()
     source_digest: str = ""
     message: str = ""
@@ -135,12 +139,30 @@ class ShardTask(Strict):
     segments: tuple[ShardSegment, ...]
 
 
+class Drops(Strict):
+    """What a ledger counts for the drop ratios.
+
+    Attributes:
+        audio_decoded, audio_dropped: samples of audio streams, brought to 16 kHz.
+        words_found, words_kept: of transcripts that could be read; unreadable: transcripts that could not.
+        words_unsaid: kept, but as labels only: their view ended before they could be said.
+    """
+
+    audio_decoded: int
+    audio_dropped: int
+    words_found: int
+    words_kept: int
+    words_unsaid: int
+    transcripts: int
+    unreadable: int
+
+
 class ShardSummary(Strict):
     """What a shard holds, as dataset.json lists it. `name` is also the name of its index and ledger files.
 
     Attributes:
         sha256: of the tar; `index_digest`, `ledger_digest`: of the rows (schemas/tables.py `rows_digest`).
-        audio_decoded, audio_dropped: samples of the ledger's audio streams, brought to 16 kHz, for the drop ratio.
+        drops: what its ledger counts (pipelines/drops.py).
     """
 
     name: str
@@ -154,6 +176,5 @@ class ShardSummary(Strict):
     num_ticks: int
     num_tokens: int
     num_pairs: int
-    audio_decoded: int
-    audio_dropped: int
     ledger_rows: int
+    drops: Drops

@@ -17,6 +17,7 @@ import numpy as np
 
 from .clock import TICK_FRAMES, TICK_SAMPLES
 from .errors import CorpusError
+from .meta import check_meta
 from .spec import NUM_BANDS, PATCH_PX
 from .strict import canonical_json, sha256_hex
 
@@ -176,6 +177,7 @@ def decode(members: Mapping[str, bytes], *, where: str) -> Record:
         missing, extra = sorted(expected - set(members)), sorted(set(members) - expected)
         raise CorpusError(f"{where}: members missing: {missing or 'none'}, unknown: {extra or 'none'}")
     values: dict[str, Any] = {name: decode_json(members[f"{name}.json"], where=f"{where}.{name}.json") for name in LABEL_MEMBERS}
+    check_meta(members["meta.json"], where=f"{where}.meta.json")
     lengths = _lengths(values, codec, where)
     for name in TOKEN_MEMBERS:
         values[name] = decode_array(members[f"{name}.npy"], where=f"{where}.{name}.npy")
@@ -186,18 +188,14 @@ def decode(members: Mapping[str, bytes], *, where: str) -> Record:
 
 
 def _lengths(labels: Mapping[str, Any], codec: str, where: str) -> dict[str, tuple[int, str]]:
-    """Axis → (its length, who says so), of all that `meta` says. Raises CorpusError where it does not, or a label is no list."""
+    """Axis → (its length, who says so), of all that `meta` says. Raises CorpusError for another codec, or a label that is no list."""
     for name in ("events", "words"):
         if not isinstance(labels[name], list) or not all(isinstance(entry, dict) for entry in labels[name]):
             raise CorpusError(f"{where}.{name}.json: not a list of mappings")
-    try:
-        meta = labels["meta"]
-        found = {"H": len(meta["heard"]), "T": meta["num_ticks"], "rows": meta["pictures"]["rows"], "cols": meta["pictures"]["cols"]}
-        same_codec = meta["pictures"]["codec"] == codec
-    except (KeyError, TypeError) as error:
-        raise CorpusError(f"{where}.meta.json: heard, num_ticks and pictures must be there ({type(error).__name__}: {error})") from None
-    if not same_codec or not all(type(length) is int and 0 <= length < 2**31 for length in found.values()):
-        raise CorpusError(f"{where}.meta.json: pictures as {meta['pictures']['codec']!r} of lengths {found}, the pictures lie as {codec}")
+    meta = labels["meta"]
+    if meta["pictures"]["codec"] != codec:
+        raise CorpusError(f"{where}.meta.json: pictures as {meta['pictures']['codec']!r}, they lie as {codec!r}")
+    found = {"H": len(meta["heard"]), "T": meta["num_ticks"], "rows": meta["pictures"]["rows"], "cols": meta["pictures"]["cols"]}
     return {axis: (length, "meta") for axis, length in found.items()}
 
 

@@ -117,6 +117,7 @@ class LimitSpec(Strict):
     max_rate_hz: Positive = 768_000
     max_words: Positive = 2_000_000
     max_word_chars: Positive = 1_000
+    max_transcript_bytes: Positive = 128 << 20
     max_corrupt_packets: Count = 1_000  # the rest of a stream with more is dropped
 
 

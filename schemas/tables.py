@@ -20,8 +20,10 @@ class LedgerRow(Strict):
     Attributes:
         session: session key; `session_id` is the manifest's.
         entry: `stream`: the totals of one stream; `dropped`: one reason of its `dropped`; `inserted`: gap fill; `missing`: declared by the
-            container and not held; `unused`: a stream nothing was taken from; `session`: a whole session dropped before it was decoded.
-        stream: id in the manifest, or `<file>#<kind><index>` for a stream that the manifest does not name.
+            container and not held; `unused`: a stream nothing was taken from; `unsaid`: kept as labels, and not among a view's tokens, for
+            its tail may be no longer; `session`: a whole session dropped before it was decoded.
+        stream: id in the manifest. Accounts that are no stream of it begin with `#`: `#transcript-<n>`, `#events`,
+            `#file-<n>-<kind><index>` (a stream that the row does not name, in the n-th of its files), `#view-<view>-<queue>` of `unsaid`.
         file: path of the input relative to the input's root; the bare name when it lies outside.
         unit: what the counts count.
         reason, stage, message: stable name, where in the house, and a sentence for people.
@@ -30,7 +32,7 @@ class LedgerRow(Strict):
 
     session: str
     session_id: str
-    entry: Literal["stream", "dropped", "inserted", "missing", "unused", "session"]
+    entry: Literal["stream", "dropped", "inserted", "missing", "unused", "unsaid", "session"]
     stream: str = ""
     file: str = ""
     unit: Literal["sample", "picture", "word", "event", "session"] = "session"

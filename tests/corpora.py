@@ -19,6 +19,7 @@ import soundfile
 from microturn.pipelines import featurise, graph, run
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.lay import lay_out
+from microturn.pipelines.parts import PartReader
 from microturn.pipelines.plan import Plan, make_plan
 from microturn.pipelines.settle import Verdict
 from microturn.pipelines.storage import Folder
@@ -31,7 +32,7 @@ from microturn.schemas.manifest import Session
 from microturn.schemas.receipts import Outcome, Receipt, WorkItem
 from microturn.schemas.record import Record
 from microturn.schemas.spec import FeatureSpec, PictureSpec
-from microturn.transforms import tokenizer
+from microturn.transforms.tokens import tokenizer
 from numpy.typing import NDArray
 from signals import speech
 
@@ -161,7 +162,7 @@ def featurised(
         staging = Folder(folder)
         receipt = featurise.make(plan_of([row], root, spec=spec).items[0], staging)
         views: dict[str, list[Record]] = {}
-        for window in lay_out(receipt, 0, len(receipt.windows), staging, layout, tokenizer.load(layout)):
+        for window in lay_out(receipt, 0, len(receipt.windows), PartReader(staging), layout, tokenizer.load(layout)):
             members = {
                 n: at if isinstance(at, bytes) else staging.read_range(at.part, at.offset, at.size) for n, at in window.members.items()
             }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from microturn.schemas.layout import Slot
-from microturn.transforms.interleave import Interleaved
+from microturn.transforms.tokens.interleave import Interleaved
 
 
 @dataclass

@@ -28,8 +28,15 @@ def rows_that_differ(a: Tensor, b: Tensor) -> int:
 
 
 def randn(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normals of a generator of their own."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    """Standard normals of a generator of their own, on torch's default device; the same numbers on each."""
+    drawn = torch.randn(*shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    return drawn.to(dtype).to(torch.get_default_device())
+
+
+def randint(seed: int, high: int, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Integers from 0 to below `high` of a generator of their own, on torch's default device; the same numbers on each."""
+    drawn = torch.randint(high, shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu", dtype=dtype)
+    return drawn.to(torch.get_default_device())
 
 
 @contextmanager

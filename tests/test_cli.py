@@ -19,6 +19,8 @@ from microturn.schemas.errors import CorpusError, InputError, MediaError, Microt
 
 HELP = Path(__file__).parent / "goldens" / "help"
 COLUMNS = 100
+BENCHES = [f"bench {name}" for name in cli.BENCHES]
+NAMES = [*cli.COMMANDS, *BENCHES]
 UNITS = re.compile(r"seconds|samples|ticks|hours|bytes|share", re.IGNORECASE)
 
 
@@ -27,25 +29,23 @@ def run(*args: str):
 
 
 def command(name: str) -> click.Command:
-    found = cli.microturn.get_command(click.Context(cli.microturn), name)
+    found: click.Command | None = cli.microturn
+    for word in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), word)
     assert found is not None
     return found
 
 
 def options() -> list:
     """(command, option) of every command, but --help."""
-    return [
-        pytest.param(name, p, id=f"{name} {p.opts[0]}")
-        for name in cli.COMMANDS
-        for p in command(name).params
-        if isinstance(p, click.Option)
-    ]
+    return [pytest.param(name, p, id=f"{name} {p.opts[0]}") for name in NAMES for p in command(name).params if isinstance(p, click.Option)]
 
 
-@pytest.mark.parametrize("name", ["microturn", *cli.COMMANDS])
+@pytest.mark.parametrize("name", ["microturn", *NAMES])
 def test_help_is_its_golden(name):
-    page = HELP / f"{name}.txt"
-    result = run("--help") if name == "microturn" else run(name, "--help")
+    page = HELP / f"{name.replace(' ', '-')}.txt"
+    result = run("--help") if name == "microturn" else run(*name.split(), "--help")
     if os.environ.get("MICROTURN_GOLDEN") == "rewrite":
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(result.output, encoding="utf-8")
@@ -53,7 +53,7 @@ def test_help_is_its_golden(name):
 
 
 def test_no_golden_outlives_its_command():
-    assert {page.stem for page in HELP.glob("*.txt")} == {"microturn", *cli.COMMANDS}
+    assert {page.stem for page in HELP.glob("*.txt")} == {"microturn", *(name.replace(" ", "-") for name in NAMES)}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], ["biuld"]], ids=" ".join)
@@ -67,11 +67,13 @@ def test_the_list_of_commands_imports_no_room(args):
     assert ran.stdout.endswith("imported: []\n"), ran
 
 
-def test_the_list_says_of_each_command_what_it_does():
-    listed = dict(line.split(None, 1) for line in run("--help").output.split("Commands:\n")[1].splitlines())
-    assert listed == {name: line for name, (_, _, line) in cli.COMMANDS.items()}
-    for name in cli.COMMANDS:
-        assert command(name).name == name and (command(name).help or "").partition("\n")[0].endswith(".")
+@pytest.mark.parametrize("group, table", [((), cli.COMMANDS), (("bench",), cli.BENCHES)], ids=["microturn", "bench"])
+def test_the_list_says_of_each_command_what_it_does(group, table):
+    listed = dict(line.split(None, 1) for line in run(*group, "--help").output.split("Commands:\n")[1].splitlines())
+    assert listed == {name: line for name, (_, _, line) in table.items()}
+    for name in table:
+        found = command(" ".join([*group, name]))
+        assert found.name == name and (found.help or "").partition("\n")[0].endswith(".")
 
 
 def test_version():
@@ -84,6 +86,11 @@ def test_version():
 def test_a_mistyped_command_gets_its_near_miss(typed, meant):
     result = run(typed, "OUT")
     assert result.exit_code == 2 and f"No such command {typed!r}. Did you mean {meant!r}?" in result.stderr
+
+
+def test_a_mistyped_bench_gets_its_near_miss():
+    result = run("bench", "laoder")
+    assert result.exit_code == 2 and "No such command 'laoder'. Did you mean 'loader'?" in result.stderr
 
 
 def test_a_command_near_to_none_is_refused_without_a_guess():
@@ -108,13 +115,18 @@ def test_every_option_says_what_it_does_in_which_unit_and_its_default(name, opti
         assert "default: " in shown[1], shown
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bench"])
 def test_help_ends_with_two_examples_that_parse(name):
-    text = "\n".join(filter(None, [command(name).help, command(name).epilog]))
-    examples = re.findall(r"^ *microturn (\w+) (.+)$", text.split("Examples:")[1], re.MULTILINE)
-    assert len(examples) >= 2 and {found for found, _ in examples} == {name}
-    for _, args in examples:
+    text = "\n".join(filter(None, [command(name).help, command(name).epilog])).split("Examples:")[1]
+    examples = re.findall(rf"^ *microturn {name}(?: (.+))?$", text, re.MULTILINE)
+    assert len(examples) >= 2 and len(examples) == len(re.findall(r"^ *microturn ", text, re.MULTILINE))
+    for args in examples:
         assert command(name).make_context(name, shlex.split(args)).params
+
+
+def test_the_examples_of_bench_name_benches():
+    examples = re.findall(r"^ *microturn (bench \w+)", command("bench").help.split("Examples:")[1], re.MULTILINE)
+    assert len(examples) >= 2 and set(examples) <= set(BENCHES)
 
 
 class Terminal(io.StringIO):

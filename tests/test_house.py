@@ -27,16 +27,18 @@ FLOORS = {
     "notebooks": {"schemas", "transforms", "kernels", "pipelines", "trainer"},
     "cli": {"schemas"},  # the rooms' commands are imported by name, when one is called
     "__init__": set(),
+    "__main__": {"cli"},
 }
 ONLY_IN = {  # a heavy or foreign package → the rooms that may know of it
     "apache_beam": {"pipelines"},
     "torch": {"kernels", "trainer", "notebooks"},
     "triton": {"kernels"},
     "webdataset": {"trainer"},
+    "lhotse": {"trainer"},
     "transformers": set(),
     "matplotlib": {"notebooks"},
     "IPython": {"notebooks"},
-    "librosa": {"transforms"},
+    "librosa": {"transforms", "trainer"},
     "soxr": {"transforms"},
     "av": {"transforms", "pipelines"},
     "click": {"cli", "pipelines", "trainer", "notebooks"},
@@ -81,7 +83,7 @@ def imports(file: Path, house: Path = HOUSE) -> list[Import]:
 
 def modules(house: Path = HOUSE) -> list[Path]:
     """Every module of the package: the root's, and those of the rooms."""
-    return sorted([house / "cli.py", house / "__init__.py", *(file for room in FLOORS for file in (house / room).rglob("*.py"))])
+    return sorted([*house.glob("*.py"), *(file for room in FLOORS for file in (house / room).rglob("*.py"))])
 
 
 def room_of(file: Path, house: Path = HOUSE) -> str:

@@ -10,9 +10,9 @@ from microturn.schemas.clock import TICK_SAMPLES
 from microturn.schemas.layout import LayoutSpec
 from microturn.schemas.record import Record
 from microturn.transforms import dmel, patches
-from microturn.transforms.interleave import Carry, interleave
-from microturn.transforms.tokenizer import BytesTokenizer
-from microturn.transforms.view_window import view_window
+from microturn.transforms.tokens.interleave import Carry, interleave
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
+from microturn.transforms.tokens.view_window import view_window
 from signals import tone
 
 HOSTILE_ID = "<script>alert('id')</script>"

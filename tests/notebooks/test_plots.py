@@ -10,7 +10,7 @@ from bits import same_bits
 from corpora import SMALL
 from microturn.schemas.layout import LayoutSpec
 from microturn.transforms import own, patches
-from microturn.transforms.tokenizer import BytesTokenizer
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
 
 matplotlib.use("agg")
 plt = pytest.importorskip("matplotlib.pyplot")

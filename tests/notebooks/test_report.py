@@ -18,7 +18,7 @@ from microturn.notebooks.ticks import printable
 from microturn.notebooks.whereabouts import whereabouts
 from microturn.schemas.errors import CorpusError
 from microturn.schemas.layout import Slot
-from microturn.transforms.tokenizer import BytesTokenizer
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
 
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "span", "dl", "div", "dt", "dd", "table", "tr", "th", "td"}
 ALLOWED |= {"code", "b", "br", "details", "summary", "pre", "svg", "text", "rect", "line"}

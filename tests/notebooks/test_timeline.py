@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from microturn.notebooks import lag, ticks, timeline
 from microturn.schemas.layout import LayoutSpec, Slot
-from microturn.transforms.interleave import Carry, ViewWindow, interleave
-from microturn.transforms.tokenizer import BytesTokenizer
+from microturn.transforms.tokens.interleave import Carry, ViewWindow, interleave
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
 from rich.cells import cell_len
 from rich.console import Console
 

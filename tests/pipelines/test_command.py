@@ -1,16 +1,18 @@
 """`microturn build` and `verify` as people meet them: exit codes, two-line errors, data on stdout, no traceback."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import yaml
-from corpora import Raw, mono_stream
+from corpora import Raw, ledger, mono_stream, tree
 from microturn import cli
-from microturn.pipelines import build_command, child, run
+from microturn.pipelines import build_command, child, run, storage
 from microturn.schemas.spec import FeatureSpec
 
 
@@ -96,14 +98,67 @@ def test_dropped_audio_exits_with_3(microturn, calls, tmp_path):
     assert done.code == 3 and "25.0% of the audio" in done.err
 
 
-def test_what_is_unsettled_exits_with_4_and_commits_nothing(microturn, calls, tmp_path):
-    (calls.folder / "dyad-1.wav").unlink()
-    (calls.folder / "dyad-1.wav").mkdir()
+def test_what_is_unsettled_exits_with_4_and_commits_nothing(microturn, calls, tmp_path, monkeypatch):
+    stat = os.stat
+
+    def failing(at, **more):
+        if str(at).endswith("dyad-1.wav"):
+            raise OSError(5, "Input/output error", str(at))
+        return stat(at, **more)
+
+    monkeypatch.setattr(storage.os, "stat", failing)
     done = microturn("build", calls.folder, tmp_path / "out")
     assert done.code == 4 and "unsettled: session call-1" in done.err and "again" in done.err
+    monkeypatch.undo()
     assert done.out == "" and not (tmp_path / "out/dataset.json").exists()
     nothing = microturn("verify", tmp_path / "out")
     assert nothing.code == 2 and is_two_lines(nothing)
+
+
+def test_a_corpus_of_nothing_is_told_however_much_may_be_dropped(microturn, calls, tmp_path):
+    calls.bytes("text.wav", b"not media" * 99)
+    calls.manifest(rows=[listening("text.wav", "bad")])
+    done = microturn("build", calls.folder, tmp_path / "out", "--max-drop-ratio", "1")
+    assert done.code == 3 and "the corpus is empty" in done.err and json.loads(done.out)["totals"]["num_windows"] == 0
+
+
+@pytest.mark.parametrize(
+    ("input_", "out"), [("raw", "raw"), ("raw", "raw/out"), ("raw", "."), ("raw", "raw/../raw/x"), ("link", "raw/out")]
+)
+def test_input_and_output_that_lie_in_one_another_are_refused(microturn, calls, tmp_path, monkeypatch, input_, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("raw")
+    before = tree(calls.folder)
+    done = microturn("build", input_, out)
+    assert done.code == 2 and is_two_lines(done) and tree(calls.folder) == before
+
+
+def test_one_recording_may_be_the_input(microturn, calls, tmp_path):
+    """Its words beside it come along; other recordings of the folder do not."""
+    rows = [["hello", [0.1, 0.4], "SPEAKER_MAIN"], ["hi", [0.5, 0.7], "SPEAKER_USER"]]
+    calls.bytes("dyad-0.json", json.dumps({"alignments": rows}).encode())
+    done = microturn("build", calls.folder / "dyad-0.wav", tmp_path / "out")
+    assert done.code == 0 and json.loads(done.out)["totals"]["num_sessions"] == 1 and "2 of 2 kept" in done.err
+    assert microturn("verify", tmp_path / "out", "--against", calls.folder / "dyad-0.wav").code == 0
+
+
+def test_recordings_whose_names_are_no_text_are_rows(microturn, tmp_path):
+    made = Raw(tmp_path / "raw")
+    made.sound("good.wav", np.zeros(16_000, np.float32))
+    Path(os.fsdecode(os.fsencode(made.folder) + b"/caf\xe9.wav")).write_bytes((made.folder / "good.wav").read_bytes())
+    done = microturn("build", made.folder, tmp_path / "out")
+    assert done.code == 3 and "caf\\xe9.wav: bad_name" in done.err and json.loads(done.out)["totals"]["num_sessions"] == 1
+    assert [(row["session_id"], row["reason"]) for row in ledger(tmp_path / "out") if row["entry"] == "session"] == [
+        ("caf\\xe9.wav", "bad_name")
+    ]
+
+
+def test_growing_takes_the_corpus_splits_unless_told_and_says_what_is_absent(microturn, calls, tmp_path):
+    assert microturn("build", calls.manifest(rows=calls.rows[:1]), tmp_path / "out", "--split", "train=1").code == 0
+    done = microturn("build", calls.manifest(rows=calls.rows[1:]), tmp_path / "out")
+    assert done.code == 0 and "1 no longer in the input" in done.err
+    other = microturn("build", calls.manifest(), tmp_path / "out", "--split", "train=0.5,val=0.5")
+    assert other.code == 1 and is_two_lines(other) and "--split train=1" in other.err
 
 
 def test_a_conflict_exits_with_1_and_says_what_to_do(microturn, calls, tmp_path):
@@ -136,6 +191,9 @@ def test_another_spec_in_the_same_folder_exits_with_1(microturn, calls, tmp_path
         (["RAW", "--split", "train=0"], "train"),
         (["RAW", "--split", "train=nan"], "train"),
         (["RAW", "--split", "../train=1"], "../train"),
+        (["RAW", "--split", "Train=1"], "'Train'"),
+        (["RAW", "--split", "train=0.5,train=0.5"], "twice"),
+        (["RAW", "--split", "train=-1,val=2"], "0 or more"),
         (["RAW", "--tokenizer", "words"], "--tokenizer"),
         (["RAW", "--tokenizer", "RAW/manifest.jsonl"], "manifest.jsonl"),
         (["RAW", "--spec", "RAW/dyad-0.wav"], "dyad-0.wav"),
@@ -179,7 +237,7 @@ def test_interrupting_exits_with_130_and_says_that_nothing_is_lost(microturn, ca
 
 
 def test_the_spec_that_is_printed_is_the_spec_that_is_read(microturn, calls, tmp_path):
-    assert yaml.safe_load(microturn("build", "x", "y", "--print-spec").out) == FeatureSpec().model_dump(mode="json")
+    assert yaml.safe_load(microturn("build", "--print-spec").out) == FeatureSpec().model_dump(mode="json")
     settings = ["--set", "window_ticks=25", "--set", "pictures.tiling=inkling", "--set", "activity.above_floor_db=7.5"]
     first = microturn("build", "x", "y", *settings, "--print-spec")
     (tmp_path / "spec.yaml").write_text(first.out)

@@ -1,6 +1,7 @@
 """A folder without a manifest, understood: what belongs together and who is who, from what lies beside what."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def test_stereo_without_words_is_a_dyad_too_and_mono_a_scene(made):
         (("call_alice.wav", "call_bob.wav"), {"alice": "user", "bob": "user"}),
         (("call-agent.wav", "call-caller.flac"), {"agent": "assistant", "caller": "user"}),
         (("call.ch1.wav", "call.ch2.wav"), {"ch1": "user", "ch2": "user"}),
-        (("call_1.wav", "call_2.wav", "call_3.wav"), {"1": "user", "2": "user", "3": "user"}),
+        (("call_spk1.wav", "call_spk2.wav", "call_spk3.wav"), {"spk1": "user", "spk2": "user", "spk3": "user"}),
+        (("call/track 1.wav", "call/track 2.wav"), {"track_1": "user", "track_2": "user"}),
         (("call/Ann.wav", "call/bob.wav"), {"ann": "user", "bob": "user"}),
         (("2024/call/main.wav", "2024/call/other.wav"), {"main": "assistant", "other": "user"}),
     ],
@@ -107,6 +109,47 @@ def test_one_file_a_speaker_is_one_session(made, names, people):
     assert roles(session) == people and understood.layouts["tracks"] == 1
     assert {s.path for s in session.streams} == set(names) and all(s.channel is None for s in session.streams)
     assert session.id == ("2024/call" if "2024" in names[0] else "call")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("call_01.wav", "call_02.wav", "call_03.wav"),
+        ("day/1.wav", "day/2.wav"),
+        ("a-take1.wav", "a-take2.wav"),
+        ("b/talk 1.wav", "b/talk 2.wav"),
+    ],
+)
+def test_numbers_are_takes_and_no_speakers(made, names):
+    for seed, name in enumerate(names):
+        mono(made, name, seed=seed)
+    understood = found(made)
+    assert understood.layouts == {"stereo": 0, "tracks": 0, "single": len(names)} and len(understood.sessions) == len(names)
+
+
+def test_a_name_that_is_no_text_is_told_and_costs_no_other_recording(made):
+    mono(made, "good.wav")
+    for name in (b"caf\xe9.wav", b"notes\xff.txt"):
+        Path(os.fsdecode(os.fsencode(made.folder) + b"/" + name)).write_bytes((made.folder / "good.wav").read_bytes())
+    understood = found(made)
+    assert [s.id for s in understood.sessions] == ["good"] and understood.unnamed == ("caf\\xe9.wav",)
+
+
+def test_one_recording_is_understood_like_a_folder_of_it(made):
+    stereo(made, "calls/one.wav")
+    moshi(made, "calls/one.json")
+    mono(made, "calls/other.wav")
+    folder = Folder(str(made.folder / "calls"))
+    (session,) = discover(folder, lambda path: Look(channels=2, seconds=1.0, pictures=False), one="one.wav").sessions
+    assert session.id == "one" and len(session.streams) == 2 and [t.path for t in session.transcripts] == ["one.json"]
+
+
+def test_people_known_by_the_names_of_files_can_be_numbered(made):
+    for name in ("call_zoe.wav", "call_agent.wav"):
+        mono(made, name)
+    looked = Look(channels=1, seconds=1.0, pictures=False)
+    (session,) = discover(Folder(str(made.folder)), lambda path: looked, numbered=True).sessions
+    assert roles(session) == {"p0": "assistant", "p1": "user"} and {s.id for s in session.streams} == {"p0-audio", "p1-audio"}
 
 
 @pytest.mark.parametrize("why", ["lengths", "channels", "too many", "unreadable"])

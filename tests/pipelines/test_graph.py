@@ -26,6 +26,7 @@ from microturn.pipelines.gather import assign
 from microturn.pipelines.plan import Plan
 from microturn.pipelines.settle import Verdict, settle
 from microturn.pipelines.toolchain import toolchain_digest
+from microturn.pipelines.watch import Standing
 from microturn.schemas.errors import InputError, MicroturnError
 from microturn.schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
 from pydantic import BaseModel
@@ -35,7 +36,7 @@ CROSSING = (WorkItem, Outcome, ShardTask, ShardSummary, Verdict)
 
 def build_of(out, **changes) -> graph.Build:
     known = {"out": str(out), "staging": f"{out}/.staging", "spec": SMALL, "layout": LAYOUT, "tokenizer_path": "", "splits": ONE_SPLIT}
-    known |= {"shard_bytes": 1 << 29, "next_number": {}, "known": {}, "refused": frozenset(), "rehash": False}
+    known |= {"shard_bytes": 1 << 29, "lease": "", "base": "", "next_number": {}, "known": {}, "refused": {}, "rehash": False}
     return graph.Build(**known | {"allow_mixed_toolchain": False, "silence_s": 60.0} | changes)
 
 
@@ -250,12 +251,14 @@ def test_a_tokenizer_that_is_not_there_is_missed_before_anything_is_decoded(raw,
 
 
 def test_progress_is_told_in_bytes_of_input_and_ends_at_all_of_it(raw, tmp_path):
-    told: list[tuple[int, int]] = []
+    told: list[Standing] = []
     plan = plan_of(raw.rows, raw.folder)
-    run.run(plan, run.Settings(out=str(tmp_path), spec=SMALL, splits=ONE_SPLIT), toolchain_digest(), lambda *x: told.append(x))
+    run.run(plan, run.Settings(out=str(tmp_path), spec=SMALL, splits=ONE_SPLIT), toolchain_digest(), told.append)
     total = sum(f.size_bytes for item in plan.items for f in item.files)
-    assert {t for _, t in told} == {total} and all(a <= b for (a, _), (b, _) in pairwise(told))
-    assert told[-1][0] == total
+    inputs = [standing for standing in told if standing.phase == "featurising"]
+    assert {standing.total for standing in inputs} == {total} and all(a.done <= b.done for a, b in pairwise(inputs))
+    assert told[-1] == Standing(phase="done", done=total, total=total, sessions=5, longest_s=0)
+    assert not (tmp_path / ".staging/under-way").exists()
 
 
 outcomes = st.lists(
@@ -294,8 +297,8 @@ def test_windows_fill_shards_in_order_each_exactly_once(found, shard_bytes, seed
 @given(found=outcomes, seed=st.integers(0, 99), known=st.sets(st.text("abc", min_size=1, max_size=2)))
 def test_the_verdict_does_not_depend_on_the_order_of_outcomes(found, seed, known):
     committed = {name: name if len(name) == 1 else "other" for name in known}
-    verdict, fresh = settle(found, committed, frozenset())
-    again, same = settle(random.Random(seed).sample(found, len(found)), committed, frozenset())
+    verdict, fresh = settle(found, committed, {})
+    again, same = settle(random.Random(seed).sample(found, len(found)), committed, {})
     assert verdict == again and fresh == same
     assert verdict.fresh + verdict.known + len(verdict.rejected) + len(verdict.conflicts) == len(found)
     assert len(verdict.conflicts) == sum(o.status == "done" and committed.get(o.session) == "other" for o in found)

@@ -108,8 +108,62 @@ def test_a_session_that_was_dropped_whole_joins_when_it_is_mended(raw, tmp_path)
     moved.bytes("dyad-1.wav", good)
     second = build(moved.rows[:2], moved.folder, out)
     assert (second.fresh, second.known) == (1, 1) and dataset(out)["totals"]["num_sessions"] == 2
-    assert {row["reason"] for row in ledger(out)} >= {"too_short"}  # history stays
+    build(moved.rows[:2], moved.folder, tmp_path / "once")
+    assert dataset(out)["totals"] == dataset(tmp_path / "once")["totals"] | {"size_bytes": dataset(out)["totals"]["size_bytes"]}
+    assert dataset(out)["digests"]["content"] == dataset(tmp_path / "once")["digests"]["content"]
+    assert "too_short" not in {row["reason"] for row in ledger(out)}  # its file says otherwise now
     assert verify(Corpus.open(str(out))).faults == []
+    before = tree(out)
+    assert build(moved.rows[:2], moved.folder, out).known == 2 and tree(out) == before
+
+
+def test_a_session_that_is_dropped_for_another_reason_has_the_new_one_in_the_ledger(raw, tmp_path):
+    moved, out = Raw(Path(shutil.copytree(raw.folder, tmp_path / "raw")), rows=raw.rows), tmp_path / "out"
+    for data, reason in ((b"no media at all", "not_media"), ((raw.folder / "dyad-1.wav").read_bytes()[: 44 + 4 * 3000], "too_short")):
+        moved.bytes("dyad-1.wav", data)
+        build(moved.rows[:2], moved.folder, out)
+        assert [row["reason"] for row in ledger(out) if row["entry"] == "session"] == [reason]
+        assert dataset(out)["totals"]["rejected_sessions"] == 1 and verify(Corpus.open(str(out))).faults == []
+    assert [path.name for path in (out / "ledger").glob("rejected*")] == ["rejected-000001.parquet"]  # never one name for two contents
+
+
+def test_rows_that_contradict_a_session_of_the_corpus_have_a_row_of_the_ledger(raw, tmp_path):
+    out = tmp_path / "out"
+    build(raw.rows[:1], raw.folder, out)
+    twice = [raw.rows[0], raw.rows[1] | {"id": raw.rows[0]["id"]}]
+    assert not build(twice, raw.folder, out).blocks
+    (row,) = [row for row in ledger(out) if row["entry"] == "session"]
+    assert (row["session"], row["reason"]) == ("call-wav", "duplicate_id") and dataset(out)["totals"]["num_sessions"] == 1
+    before = tree(out)
+    build(twice, raw.folder, out)
+    assert tree(out) == before  # told once
+    build(raw.rows[:1], raw.folder, out)
+    assert ledger(out) == [row for row in ledger(out) if row["entry"] != "session"] and verify(Corpus.open(str(out))).faults == []
+
+
+def test_a_conflict_names_the_files(raw, tmp_path):
+    out = tmp_path / "out"
+    build(raw.rows[:1], raw.folder, out)
+    (conflict,) = build([raw.rows[0] | {"license": "CC0-1.0"}], raw.folder, out).conflicts
+    assert "dyad-1.wav" in conflict and "dyad-1.words.json" in conflict and str(raw.folder) not in conflict
+
+
+def test_sessions_that_the_input_no_longer_names_stay_and_are_counted(raw, tmp_path):
+    out = tmp_path / "out"
+    assert build(raw.rows[:2], raw.folder, out).absent == 0
+    verdict = build(raw.rows[1:3], raw.folder, out)
+    assert (verdict.fresh, verdict.known, verdict.absent) == (1, 1, 1) and dataset(out)["totals"]["num_sessions"] == 3
+
+
+def test_a_corpus_does_not_grow_by_other_splits_which_could_part_a_group(raw, tmp_path):
+    rows = [row | {"group": "g"} for row in raw.rows[:2]]
+    build(rows[:1], raw.folder, tmp_path, splits={"train": 0.5, "val": 0.5})
+    before = tree(tmp_path)
+    with pytest.raises(CorpusError, match="split otherwise") as error:
+        build(rows, raw.folder, tmp_path, splits={"test": 1})
+    assert tree(tmp_path) == before and "--split train=0.5,val=0.5" in error.value.hint
+    assert build(rows, raw.folder, tmp_path, splits={"train": 50, "val": 50, "test": 0}).fresh == 1  # the same shares
+    assert len({row["split"] for row in Corpus.open(str(tmp_path)).rows()}) == 1
 
 
 @pytest.mark.parametrize("change", ["spec", "layout", "toolchain"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpora import Raw, build, ledger, mono_stream, tree
+from microturn.pipelines import child, featurise, graph, inputs, storage
 from microturn.pipelines.corpus import Corpus
 from signals import speech
 
@@ -77,6 +78,58 @@ def test_what_is_kept_for_a_rerun_names_no_path_either(leaky, tmp_path, featuris
     featurised.clear()
     verdict = build(leaky.rows, leaky.folder, tmp_path / "out")
     assert verdict.fresh == 0 and featurised == []
+
+
+@pytest.mark.parametrize("moment", ["_assign", "_commit"])
+def test_a_build_under_way_leaks_as_little_as_a_finished_one(leaky, tmp_path, monkeypatch, moment):
+    """Whoever dies at that moment leaves what lies there then: receipts, parts, lease, notes, shards."""
+    step, found = getattr(graph, moment), []
+
+    def and_look(*given):
+        found.append((len(bytes_of(tmp_path / "out")), leaks(tmp_path / "out", SECRET, str(tmp_path), *HOST)))
+        return step(*given)
+
+    monkeypatch.setattr(graph, moment, and_look)
+    build(leaky.rows, leaky.folder, tmp_path / "out")
+    ((num_files, leaked),) = found
+    assert num_files > 10 and leaked == []
+
+
+def test_a_build_that_is_not_committed_leaks_nothing(leaky, tmp_path, monkeypatch):
+    """A failing disk names files by their whole paths; what is told of it does not."""
+
+    def broken(root, path):
+        raise OSError(5, "Input/output error", storage.locate(root, path))
+
+    monkeypatch.setattr(storage, "open_source", broken)
+    monkeypatch.setattr(graph, "MediaProcess", lambda silence_s: InThisProcess())
+    verdict = build(leaky.rows, leaky.folder, tmp_path / "out")
+    assert verdict.blocks and "good.wav" in " ".join(verdict.unsettled)
+    assert SECRET not in " ".join(verdict.unsettled) and str(tmp_path) not in " ".join(verdict.unsettled)
+    assert leaks(tmp_path / "out", SECRET, str(tmp_path), *HOST) == [] and bytes_of(tmp_path / "out")
+
+
+class InThisProcess:
+    """Stands for MediaProcess."""
+
+    def call(self, verb, request, on_progress=lambda _: None):
+        return featurise.featurise_request(request, on_progress)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def test_people_known_by_the_names_of_files_are_nowhere_in_a_pseudonymised_corpus(tmp_path, monkeypatch, lent):
+    made = Raw(tmp_path / "raw")
+    for seed, who in enumerate(("zebedee", "hortensia")):
+        made.sound(f"call_{who}.wav", speech(32_000, seed))
+        made.words(f"call_{who}.json", [("hello", 0.1, 0.5), ("late", 50, 51)])
+    monkeypatch.setattr(child, "MediaProcess", lambda: lent)
+    for salt in ("", "pepper"):
+        given = inputs.read_sessions(str(made.folder), False, lambda _: None, numbered=bool(salt))
+        build([s.model_dump(mode="json") for s in given.sessions], made.folder, tmp_path / f"out{salt}", salt=salt, keep_parts=True)
+    assert leaks(tmp_path / "out", "zebedee", "hortensia")  # the negative control
+    assert leaks(tmp_path / "outpepper", "zebedee", "hortensia") == []
 
 
 def test_pseudonyms_stand_for_speakers_and_depend_on_the_salt(raw, tmp_path):

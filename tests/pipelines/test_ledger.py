@@ -22,7 +22,7 @@ from microturn.schemas.errors import MediaError
 from microturn.schemas.keys import session_key
 from microturn.schemas.manifest import Session
 from microturn.schemas.tables import open_sums
-from microturn.transforms.recording import Recording
+from microturn.transforms.sessions.recording import Recording
 from signals import speech
 
 HOSTILE_IDS = (

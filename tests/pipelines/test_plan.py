@@ -54,8 +54,9 @@ def parquet(rows: list[dict], path: Path) -> bytes:
 
 def test_json_lines_and_parquet_give_the_same_plan(raw, tmp_path):
     rows = [row | {"custom": {"b": "2", "a": "1"}, "group": "g"} for row in json.loads(json.dumps(raw.rows))]
-    rows[0]["streams"][0] |= {"start": 0.1, "gain": 0.5}
-    rows[1]["streams"][0] |= {"start": 1, "gain": 2.0}
+    for row, changed in zip(rows, ({"start": 0.1, "gain": 0.5}, {"start": 1, "gain": 2.0}), strict=False):
+        for stream in row["streams"]:
+            stream |= changed
     manifests = (lines(*rows), parquet(rows, tmp_path / "m.parquet"))
     plans = [
         make_plan(read_manifest(data, "m"), root=str(raw.folder), spec=SMALL, toolchain="t", splits={"x": 1, "y": 1}) for data in manifests

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, plan_of, tree
-from microturn.pipelines import featurise, gather
+from microturn.pipelines import featurise
+from microturn.pipelines import receipts as receipt_room
 from microturn.pipelines.parts import PartWriter
 from microturn.pipelines.storage import Folder
+from microturn.schemas.errors import MicroturnError
 
 DRIVER = """
 import json, sys
@@ -112,7 +114,7 @@ def test_a_build_killed_again_and_again_gets_there(calls, undisturbed, tmp_path,
     assert tree(tmp_path / "out") == tree(tmp_path / "straight")
 
 
-@pytest.mark.parametrize("damage", ["a part is gone", "a receipt is half", "a receipt is of another time"])
+@pytest.mark.parametrize("damage", ["a part is gone", "a part is half", "a receipt is half", "a receipt is of another time"])
 def test_what_is_missing_from_the_staging_folder_is_made_again(calls, undisturbed, tmp_path, monkeypatch, featurised, damage):
     """The parts are there, the shards are not: as if the build had been killed between them."""
     out = tmp_path / "out"
@@ -120,6 +122,9 @@ def test_what_is_missing_from_the_staging_folder_is_made_again(calls, undisturbe
     (out / "dataset.json").unlink()
     if damage == "a part is gone":
         next((out / ".staging/parts").iterdir()).unlink()
+    elif damage == "a part is half":
+        path = max((out / ".staging/parts").iterdir(), key=lambda path: path.stat().st_size)
+        path.write_bytes(path.read_bytes()[:2000])
     elif damage == "a receipt is half":
         path = sorted((out / ".staging/receipts").iterdir())[0]
         path.write_bytes(path.read_bytes()[:100])
@@ -132,6 +137,24 @@ def test_what_is_missing_from_the_staging_folder_is_made_again(calls, undisturbe
     assert tree(out) == tree(undisturbed)
 
 
+@pytest.mark.parametrize("which", ["heavy", "light"])
+def test_a_part_whose_bytes_have_changed_is_never_copied_and_is_made_again(calls, undisturbed, tmp_path, featurised, which):
+    """Its length says nothing; every member is compared with its receipt when it is read."""
+    out = tmp_path / "out"
+    build(calls.rows, calls.folder, out, shard_bytes=200_000, keep_parts=True)
+    (out / "dataset.json").unlink()
+    path = (max if which == "heavy" else min)((out / ".staging/parts").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[512] ^= 1  # the first byte of the first member
+    path.write_bytes(data)
+    with pytest.raises(MicroturnError, match="has changed since it was written"):
+        build(calls.rows, calls.folder, out, shard_bytes=200_000)
+    assert not (out / "dataset.json").exists()
+    featurised.clear()
+    build(calls.rows, calls.folder, out, shard_bytes=200_000)
+    assert 1 <= len(featurised) <= 4 and tree(out) == tree(undisturbed)
+
+
 def test_a_receipt_comes_after_all_that_it_proves(calls, tmp_path, monkeypatch):
     """Whoever dies before has done nothing."""
     order: list[str] = []
@@ -139,8 +162,8 @@ def test_a_receipt_comes_after_all_that_it_proves(calls, tmp_path, monkeypatch):
     monkeypatch.setattr(Folder, "adopt", lambda self, path, name: (order.append(name.split("/")[0]), adopt(self, path, name)))
     item = plan_of(calls.rows[:1], calls.folder).items[0]
     receipt = featurise.make(item, Folder(str(tmp_path)))
-    assert order == ["parts"] * (len(order) - 1) + [gather.RECEIPTS] and len(order) > 2
-    assert featurise.parts_exist(receipt, Folder(str(tmp_path)))
+    assert order == ["parts"] * (len(order) - 1) + [receipt_room.RECEIPTS] and len(order) > 2
+    assert receipt_room.parts_stand(receipt, Folder(str(tmp_path)))
 
 
 def test_a_session_that_fails_leaves_no_part_open(calls, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bits import same_bits
-from corpora import LAYOUT, SMALL, Raw, build, featurised, mono_stream
+from corpora import LAYOUT, SMALL, Raw, build, featurised, ledger, mono_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.pipelines.corpus import Corpus
@@ -15,7 +15,7 @@ from microturn.pipelines.verify import verify
 from microturn.schemas.clock import TICK_SAMPLES
 from microturn.schemas.layout import LayoutSpec, Slot
 from microturn.schemas.record import Record
-from microturn.transforms import tokenizer
+from microturn.transforms.tokens import tokenizer
 from signals import speech
 
 LONG = ("antidisestablishmentarianism", "floccinaucinihilipilification", "honorificabilitudinitatibus")
@@ -118,6 +118,17 @@ def test_what_a_tail_may_last_is_limited_and_the_rest_is_still_there(made):
     assert sum(w.num_ticks for w in a) == 11
     left = tokenizer.load(layout).decode(a[-1].meta["carry_out"]["say_ids"])
     assert said(a) + left == "".join(" " + word for word in LONG) and left
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 29])
+def test_what_is_never_said_has_a_row_in_the_ledger_once(made, tmp_path, shard_bytes):
+    build([talk(made, 7, late(7))], made.folder, tmp_path, layout=LayoutSpec(max_tail_ticks=4), shard_bytes=shard_bytes)
+    (row,) = [row for row in ledger(tmp_path) if row["entry"] == "unsaid"]
+    assert (row["session"], row["stream"], row["reason"], row["unit"]) == ("talk", "#view-a-own", "limit_tail", "word")
+    found = Corpus.open(str(tmp_path))
+    assert found.dataset["totals"]["words_unsaid"] == row["dropped"] > 0 and verify(found).faults == []
+    build([talk(made, 7, late(7))], made.folder, tmp_path / "all", shard_bytes=shard_bytes)
+    assert "unsaid" not in {row["entry"] for row in ledger(tmp_path / "all")}
 
 
 @pytest.mark.parametrize("ticks", [7, 10])

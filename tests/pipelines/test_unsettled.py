@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from corpora import Raw, build, plan_of, tree
-from microturn.pipelines import featurise, storage
+from corpora import Raw, build, ledger, mono_stream, plan_of, tree
+from microturn.pipelines import featurise, graph, storage
 from microturn.pipelines.storage import Folder
 
 
@@ -16,40 +16,54 @@ def call(tmp_path) -> Raw:
     return made
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "no permission"])
-def test_a_file_that_cannot_be_read_is_unsettled(call, tmp_path, monkeypatch, kind):
+def test_a_file_that_cannot_be_read_is_unsettled(call, tmp_path, monkeypatch):
     call.dyad("evil", seconds=1.0, seed=9)
     path = call.folder / "dyad-9.wav"
-    good = path.read_bytes()
-    if kind == "no permission":  # root may read everything, so the filesystem says it instead
-        stat = os.stat
+    stat = os.stat
 
-        def denied(at, **more):
-            if str(at) == str(path):
-                raise PermissionError(13, "Permission denied", str(at))
-            return stat(at, **more)
+    def denied(at, **more):  # root may read everything, so the filesystem says it instead
+        if str(at) == str(path):
+            raise PermissionError(13, "Permission denied", str(at))
+        return stat(at, **more)
 
-        monkeypatch.setattr(storage.os, "stat", denied)
-    else:
-        path.unlink()
-        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    monkeypatch.setattr(storage.os, "stat", denied)
     verdict = build(call.rows, call.folder, tmp_path / "out")
     assert verdict.blocks and len(verdict.unsettled) == 1 and "evil" in verdict.unsettled[0]
     assert not (tmp_path / "out/dataset.json").exists()
-    monkeypatch.undo()
-    if kind != "no permission":
-        path.rmdir() if kind == "folder" else path.unlink()
-        path.write_bytes(good)
+    assert str(tmp_path) not in verdict.unsettled[0]
 
 
-def test_the_rerun_settles_what_was_unsettled(call, tmp_path, featurised):
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_dropped_for_it_is_the_inputs_fault(call, tmp_path, kind):
+    call.add(id="evil", streams=[mono_stream("p", "evil.wav")])
+    path = call.folder / "evil.wav"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    verdict = build(call.rows, call.folder, tmp_path / "out")
+    assert (verdict.fresh, len(verdict.rejected), verdict.blocks) == (1, 1, False)
+    assert [row["reason"] for row in ledger(tmp_path / "out") if row["entry"] == "session"] == ["not_a_file"]
+    assert build(call.rows, call.folder, tmp_path / "out").known == 2
+
+
+class FailsOn:
+    """A decoder process that finds a failing disk whenever it is asked for one session."""
+
+    def __init__(self, session: str, media) -> None:
+        self._session, self._media = session, media
+
+    def call(self, verb, request, on_progress=lambda _: None):
+        if request["item"]["session"]["id"] == self._session:
+            raise OSError(5, "Input/output error")
+        return self._media.call(verb, request, on_progress)
+
+    def close(self) -> None:
+        """Nothing: it is lent."""
+
+
+def test_the_rerun_settles_what_was_unsettled(call, tmp_path, monkeypatch, lent, featurised):
     call.dyad("evil", seconds=1.0, seed=9)
-    good = (call.folder / "dyad-9.wav").read_bytes()
-    (call.folder / "dyad-9.wav").unlink()
-    (call.folder / "dyad-9.wav").mkdir()
-    assert build(call.rows, call.folder, tmp_path / "out").blocks
-    (call.folder / "dyad-9.wav").rmdir()
-    call.bytes("dyad-9.wav", good)
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "MediaProcess", lambda silence_s: FailsOn("evil", lent))
+        assert build(call.rows, call.folder, tmp_path / "out").blocks
     featurised.clear()
     assert build(call.rows, call.folder, tmp_path / "out").fresh == 2 and featurised == ["evil"]
     build(call.rows, call.folder, tmp_path / "straight")

@@ -112,6 +112,17 @@ def _leaves(value: Any, path: tuple = ()) -> list[tuple]:
     return [path]
 
 
+@pytest.mark.parametrize("name", ["croissant.json", ".nv-meta/split.yaml", ".nv-meta/.info.json"])
+def test_what_other_readers_are_told_is_verified_and_the_card_is_peoples_own(out, name):
+    (out / "README.md").write_text("edited by hand")
+    assert faults(out) == []
+    data = (out / name).read_bytes()
+    (out / name).write_bytes(data.replace(b"train", b"trian"))
+    assert faults(out) == [f"{name}: not what dataset.json gives"]
+    (out / name).unlink()
+    assert faults(out) == [f"{name}: not what dataset.json gives"]
+
+
 UNSEEN = ("splits", "shard_bytes", "mixed_toolchain")
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import Raw, copied, faults, plan_of
-from microturn.pipelines import tar
+from microturn.pipelines import cards, tar
 from microturn.pipelines.against import against
 from microturn.pipelines.commit import content_digest, layout_digest, totals
 from microturn.pipelines.corpus import Corpus, grouped
@@ -67,6 +67,8 @@ def forge(out: Path, edit: Edit) -> None:
             **{f"num_{what}": sum(row[f"num_{what}"] for row in index) for what in ("ticks", "tokens", "pairs")},
         }
     sign(out, corpus.dataset)
+    for name, data in cards.files(corpus.folder, corpus.dataset).items():
+        (out / name).write_bytes(data)
 
 
 def _described(members: dict[str, bytes]) -> dict[str, Any]:
@@ -159,7 +161,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "its length": (label("meta", lambda m: m | {"num_ticks": 9}), "meta says 9"),
     "its spec": (label("meta", lambda m: m | {"digests": m["digests"] | {"spec": "0" * 64}}), "another spec"),
     "its layout": (label("meta", lambda m: m | {"layout": "0" * 64}), "layout"),
-    "a key of meta is gone": (label("meta", lambda m: {k: v for k, v in m.items() if k != "carry_in"}), "Error"),
+    "a key of meta is gone": (label("meta", lambda m: {k: v for k, v in m.items() if k != "carry_in"}), "carry_in"),
     "the first window is gone": (without(0), "no sound window before it"),
     "a window in the middle is gone": (without(1), "the view ends at|starts at tick|no sound window before"),
     "the last window is gone": (without(-1), "the view ends at tick"),

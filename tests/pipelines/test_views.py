@@ -114,7 +114,8 @@ def test_views_of_assistants_only(made):
 
 
 def test_two_streams_of_one_participant_are_one_voice(made):
-    row = session(voice("a"), voice("b"), {**voice("b", start=0.2), "id": "b-late"})
+    made.bytes("b-late.wav", (made.folder / "b.wav").read_bytes())  # one file starts once
+    row = session(voice("a"), voice("b"), {**voice("b", start=0.2), "id": "b-late", "path": "b-late.wav"})
     heard = whole(made, row)["a"].heard_dmel[0].reshape(-1, 80)
     b = pcm_of(made, "b").astype(np.float32) / 32768
     assert same_bits(heard, dmel.encode(np.concatenate([b, np.zeros(3200, np.float32)]) + np.concatenate([np.zeros(3200, np.float32), b])))

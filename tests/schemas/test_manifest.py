@@ -40,6 +40,8 @@ FULL = {
     "consent": "yes",
     "custom": {"room": "5"},
 }
+TYPED = {"kind": "typed", "at": 0}
+TWO_ASSISTANTS = [{"id": "anna", "role": "assistant"}, {"id": "bob", "role": "assistant"}]
 
 
 def parse(row, **change):
@@ -120,6 +122,20 @@ def test_a_participant_is_named_by_16_plain_characters(name):
         ({"events": [{"kind": "clap", "at": 0}]}, "events.0.kind"),
         ({"events": [{"kind": "typed"}]}, "events.0.at: Field required"),
         ({"events": [{"kind": "cancel", "at": 0, "slot": 5}]}, "events.0.slot"),  # five slots, 0 to 4
+        ({"streams": [STREAM | {"id": "#events"}]}, "streams.0.id: String should match pattern"),  # the ledger's own names
+        ({"streams": [STREAM, STREAM | {"id": "b", "start": 1.5}]}, "'a.wav', which starts once: found start 0 and 1.5"),
+        ({"streams": [STREAM] * 129}, "streams: Tuple should have at most 128 items"),
+        ({"participants": [{"id": f"p{n}"} for n in range(65)]}, "participants: Tuple should have at most 64 items"),
+        ({"transcripts": [{"path": "t"}] * 257}, "transcripts: Tuple should have at most 256 items"),
+        ({"events": [{"kind": "typed", "at": 0}] * 100_001}, "events: Tuple should have at most 100000 items"),
+        ({"custom": {str(n): "x" for n in range(1_001)}}, "custom: Value should have at most 1000 items"),
+        ({"custom": [("a", "1"), ("a", "2")]}, "custom: key 'a' stands twice"),
+        ({"custom": [("a", "1", "2")]}, "custom: Input should be a valid dictionary"),
+        ({"events": [{"kind": "delegate", "at": 0}]}, "events.0: who does delegate? `participant` is needed, for the row has 0 assistants"),
+        ({"participants": TWO_ASSISTANTS, "events": [TYPED, {"kind": "cancel", "at": 0}]}, "events.1: who does cancel?"),
+        ({"participants": [{"id": "anna"}, {"id": "radio", "role": "other"}],
+          "events": [{"kind": "cancel", "at": 0, "participant": "radio"}]},
+         "events.0: 'radio' does cancel, and has the role `other`"),
         ({"split": "Train"}, "split: String should match pattern"),
         ({"split": "../x"}, "split: String should match pattern"),
         ({"custom": {"room": 5}}, "custom.room"),
@@ -140,6 +156,21 @@ def test_parquet_and_json_say_the_same():
     assert rows[0]["transcripts"][2]["speakers"]["A"] is None
     assert parse(rows[0]) == parse(FULL, custom={}) and parse(rows[1]) == parse(ROW)
     assert parse(rows[1]).digest() == parse(ROW).digest()
+
+
+def test_a_parquet_map_says_the_same_as_a_struct():
+    pairs = pa.map_(pa.string(), pa.string())
+    transcript = pa.struct([("path", pa.string()), ("speakers", pairs)])
+    transcripts = pa.array([[{"path": "b.stm", "speakers": [("A", "anna"), ("B", None)]}]], pa.list_(transcript))
+    table = pa.table({"id": ["call"], "streams": [[STREAM]], "transcripts": transcripts, "custom": pa.array([[("room", "5")]], pairs)})
+    (row,) = table.to_pylist()
+    assert row["custom"] == [("room", "5")]  # pyarrow gives pairs
+    assert parse(row) == parse(ROW, transcripts=[{"path": "b.stm", "speakers": {"A": "anna"}}], custom={"room": "5"})
+
+
+def test_the_only_assistant_is_known_by_their_role():
+    assert parse(FULL).only_assistant() == "anna"
+    assert parse(ROW).only_assistant() == parse(ROW, participants=TWO_ASSISTANTS).only_assistant() == ""
 
 
 @given(ms=st.integers(-(10**9), 10**9))

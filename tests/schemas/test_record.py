@@ -17,6 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from microturn.schemas import record
 from microturn.schemas.errors import CorpusError
+from microturn.schemas.meta import Meta, WindowMeta
 
 CODECS = ("npy", "png")
 shapes = st.fixed_dictionaries(
@@ -30,6 +31,21 @@ shapes = st.fixed_dictionaries(
     }
     | {"N": st.integers(0, 50), "seed": st.integers(0, 2**32 - 1)}
 )
+NOTHING_WAITS = {name: [] for name in ("say_ids", "say_slots", "say_due", "typed_ids", "background_ids", "background_slots")}
+META = {
+    "session": "s", "session_id": "s", "session_ticks": 9, "session_samples": 28_800, "window_ticks": 300, "group": "", "language": "",
+    "source": "", "license": "", "consent": "", "custom": [{"key": "room", "value": "5"}],
+    "participants": [{"id": "p0", "speaker": "", "role": "user"}], "levels": [{"participant": "p0", "db": -20.5, "samples": 28_800}],
+    "streams": [
+        {"id": "a", "participant": "p0", "kind": "audio", "used": True, "codec": "flac", "start_samples": 0, "offset_samples": 0,
+         "drift_samples": 0, "jitter_samples": 0, "num_spans": 1, "rate_hz": 16_000, "channels": 1, "channel": -1, "gain": "1", "peak": 0.5}
+    ],
+    "digests": {"source": "x", "spec": "y"}, "view": "p0", "role": "user", "speaker": "", "heard": [["p0"]],
+    "pictures": {"stream": "", "participant": "", "rows": 0, "cols": 0, "height_px": 0, "width_px": 0, "tiling": "plain", "codec": "npy"},
+    "first_tick": 0, "num_ticks": 3, "tail_ticks": 0, "layout": "z", "before": {"own_active": 0},
+    "after": {"own_active": 1, "say": [["hi", "you"]], "control": [["delegate", 4]]},
+    "carry_in": NOTHING_WAITS, "carry_out": NOTHING_WAITS | {"typed_ids": [97]}, "max_lag_ticks": 0,
+}  # fmt: skip
 SMALL = {"H": 2, "T": 3, "keep": True, "P": 2, "rows": 1, "cols": 2, "N": 7, "seed": 0}
 
 
@@ -42,7 +58,8 @@ def record_of(H, T, keep, P, rows, cols, N, seed, codec="npy"):
         info = np.iinfo(member.dtype)
         shape = [axis if isinstance(axis, int) else lengths[axis] for axis in member.axes]
         arrays[name] = rng.integers(info.min, info.max, shape, info.dtype, endpoint=True)
-    meta = {"heard": [[f"p{h}"] for h in range(H)], "num_ticks": T, "pictures": {"rows": rows, "cols": cols, "codec": codec}}
+    pictures = META["pictures"] | {"rows": rows, "cols": cols, "codec": codec}
+    meta = META | {"heard": [[f"p{h}"] for h in range(H)], "num_ticks": T, "pictures": pictures}
     return record.Record(**arrays, words=[{"text": "né", "start": 1}], events=[], meta=meta)
 
 
@@ -137,14 +154,45 @@ def test_the_lengths_are_those_of_meta():
         assert "meta says" in refusal(members_of(replace(whole, meta=whole.meta | change)))
 
 
+def meta_refusal(meta):
+    return refusal(members_of(record_of(**SMALL)) | {"meta.json": record.encode_json(meta)})
+
+
 @pytest.mark.parametrize(
     "meta",
-    [None, [], {}, {"heard": 1}, {"heard": [], "num_ticks": 3, "pictures": []}]
-    + [{"heard": [[], []], "num_ticks": n, "pictures": {"rows": 1, "cols": 2, "codec": "npy"}} for n in (-1, 3.0, "3", True, None, 10**30)]
-    + [{"heard": [[], []], "num_ticks": 3, "pictures": {"rows": 1, "cols": 2, "codec": codec}} for codec in ("png", None, [])],
+    [None, [], {}, META | {"heard": 1}, META | {"pictures": []}]
+    + [META | {"num_ticks": n} for n in (-1, 3.0, "3", True, None, 10**30)]
+    + [META | {"pictures": META["pictures"] | {"codec": codec}} for codec in ("png", None, [])],
 )
 def test_a_meta_that_does_not_say_them_is_refused(meta):
-    assert refusal(members_of(record_of(**SMALL)) | {"meta.json": record.encode_json(meta)}).startswith("a.tar:key.meta.json: ")
+    assert meta_refusal(meta).startswith("a.tar:key.meta.json: ")
+
+
+@pytest.mark.parametrize(
+    "key", [*META, *(f"{k}.{n}" for k in ("pictures", "digests", "carry_in", "after") for n in META[k]), "streams.0.gain"]
+)
+def test_a_meta_has_every_key_and_no_other(key):
+    *path, name = key.split(".")
+    short, long = json.loads(json.dumps(META)), json.loads(json.dumps(META))
+    for meta in (short, long):
+        at = meta
+        for part in path:
+            at = at[int(part) if part.isdigit() else part]
+        if meta is short:
+            del at[name]
+        else:
+            at[name + "_"] = at[name]
+    assert meta_refusal(short).startswith(f"a.tar:key.meta.json: {key}: Field required")
+    assert meta_refusal(long).startswith(f"a.tar:key.meta.json: {key}_: Extra inputs")
+
+
+def test_a_meta_is_the_json_of_its_model():
+    assert Meta.model_validate_json(json.dumps(META), strict=True).to_json() == META
+    added = ("layout", "carry_in", "carry_out", "max_lag_ticks")
+    known = {key: value for key, value in META.items() if key not in added}
+    assert Meta.laid(known, **{key: META[key] for key in added}).to_json() == META
+    known = {key: value for key, value in known.items() if key not in ("before", "after")}
+    assert WindowMeta.model_validate_json(json.dumps(known), strict=True).to_json() == known
 
 
 @pytest.mark.parametrize("name", ["words", "events"])

@@ -5,12 +5,17 @@ whole (live, each piece goes through every stage before the next arrives). Where
 projection; a resampler or an encoder that forgets between pieces), the same comparison fails: the negative controls below.
 """
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from bits import same_bits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from microturn.schemas.spec import DmelSpec
+from microturn.schemas.spec import DmelSpec, FeatureSpec
 from microturn.transforms import dmel, mel, own
+from microturn.transforms.media.decode import AudioBlock, Fault, StreamProbe
+from microturn.transforms.media.place import AudioTrack
 from microturn.transforms.resample import Resampler, resample
 from signals import noise, speech
 
@@ -20,14 +25,11 @@ piece_sizes = st.lists(st.integers(0, 6_000), min_size=1, max_size=8).filter(any
 
 @st.composite
 def sources(draw):
-    """A recording, mixed to mono float32 or left as int16, of up to 1.5 s, and its rate."""
+    """A recording of one channel, float32 or int16, of up to 1.5 s, and its rate."""
     rate_hz = draw(st.sampled_from(RATES_HZ))
     num_samples = draw(st.integers(0, rate_hz * 3 // 2))
-    left = noise(num_samples, draw(st.integers(0, 1_000)), rms=draw(st.sampled_from([1e-6, 0.01, 0.3])))
-    kind = draw(st.sampled_from(["mono", "stereo", "int16"]))
-    if kind == "stereo":
-        left = np.stack([left, speech(max(num_samples, 1_000), seed=1)[:num_samples]], 1).mean(1)
-    return ((32_767 * left.clip(-1, 1)).astype(np.int16) if kind == "int16" else left), rate_hz
+    sound = noise(num_samples, draw(st.integers(0, 1_000)), rms=draw(st.sampled_from([1e-6, 0.01, 0.3])))
+    return ((32_767 * sound.clip(-1, 1)).astype(np.int16) if draw(st.booleans()) else sound), rate_hz
 
 
 def pieces(samples, sizes):
@@ -64,6 +66,44 @@ def test_features_do_not_depend_on_how_audio_arrives(source, sizes):
     assert same_bits(live_codes, dmel.encode(floats)) and len(live_codes) == -(-len(floats) // 800)
     assert same_bits(live_mel, own.encode_mel(floats)) and len(live_mel) == -(-len(floats) // 200)
     assert same_bits(own.codes(live_mel), own.codes(own.encode_mel(floats)))
+
+
+def placed(sound_CS, rate_hz, sizes, faults=False):
+    """What an AudioTrack makes of the channels' mean, fed in blocks of these sizes; a fault between two makes it mix what it has."""
+    blocks, start = [], 0
+    for piece in pieces(sound_CS.T, sizes):
+        if len(piece):
+            blocks += [Fault("corrupt_packet", "drawn")] * faults + [AudioBlock(start, Fraction(1, rate_hz), rate_hz, piece.T)]
+            start += len(piece)
+    stream = StreamProbe(kind="audio", index=0, codec="x", rate_hz=rate_hz, channels=len(sound_CS))
+    track = AudioTrack(blocks, stream, zero=Fraction(0), file_start=Fraction(0), spec=FeatureSpec())
+    samples, _ = track.read(-(-sound_CS.shape[1] * 16_000 // rate_hz))
+    return samples
+
+
+@given(
+    channels=st.integers(2, 12),
+    rate_hz=st.sampled_from(RATES_HZ),
+    num_samples=st.integers(1, 20_000),
+    sizes=piece_sizes,
+    faults=st.booleans(),
+)
+@example(channels=9, rate_hz=16_000, num_samples=50, sizes=[1], faults=True)
+@settings(deadline=None, max_examples=60)
+def test_the_mean_of_channels_does_not_depend_on_how_they_arrive(channels, rate_hz, num_samples, sizes, faults):
+    sound_CS = np.stack([noise(num_samples, seed, rms=0.1 * (seed + 1)) for seed in range(channels)])
+    assert same_bits(placed(sound_CS, rate_hz, sizes, faults), placed(sound_CS, rate_hz, [num_samples]))
+
+
+@given(channels=st.integers(2, 12), num_samples=st.integers(1, 300))
+@settings(deadline=None, max_examples=30)
+def test_the_mean_of_channels_is_the_exact_mean_rounded(channels, num_samples):
+    """Sums that lose nothing, one sample at a time; of two channels to the last bit."""
+    sound_CS = np.stack([noise(num_samples, seed + 50, rms=0.1) for seed in range(channels)])
+    exact = [math.fsum(column) / channels for column in sound_CS.T.tolist()]
+    mixed = placed(sound_CS, 16_000, [num_samples])
+    assert np.abs(mixed - exact).max() <= channels * 2**-24
+    assert channels > 2 or same_bits(mixed, np.array(exact, np.float32))
 
 
 @given(sizes=piece_sizes, num_samples=st.integers(1, 100_000), block_rows=st.sampled_from([1, 2, 3, 7, 64]))

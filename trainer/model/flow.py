@@ -4,8 +4,8 @@
 
 A conditional MLP: per layer a norm, shifted, scaled and gated by the condition, which is made of the hidden row and the time. Beside it the
 point itself goes to the result, each value scaled by the condition: most of a velocity is the noise's own negative, 320 values that a
-narrower MLP could not carry. All of it is fp32. Gates and last products begin at zero, so an untrained head says "no velocity". Sources: rectified flow, arXiv 2209.03003; the
-conditional MLP on autoregressive rows, arXiv 2406.11838.
+narrower MLP could not carry. All of it is fp32. Gates and last products begin at zero, so an untrained head says "no velocity". Sources:
+rectified flow, arXiv 2209.03003; the conditional MLP on autoregressive rows, arXiv 2406.11838.
 
 Letters: F frames, D columns of the hidden row, W width, X = 320 values of a frame, C columns of the time's waves.
 """

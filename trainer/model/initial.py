@@ -1,4 +1,4 @@
-"""The first weights of a model, as a function of the seed and each parameter's name: adding a layer changes no other.
+"""The first weights of a model, by seed and name: another layer changes no other parameter, but for the factor √(2 · layers) below.
 
 Products: normal with deviation 1/√inputs, those back into the stream smaller by √(2 · layers); tables, taps and profiles 0.02; norms
 and scales 1. The flow head's gates and last product are 0.

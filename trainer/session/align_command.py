@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import torch
@@ -27,7 +28,7 @@ from .sampler import Sampling
 APPEND_ROWS = 20
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("align", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--data", metavar="CORPUS", help="The corpus that documents come from.  [default: the run's]")
 @click.option("--split", default="train", show_default=True, help="Its split.")
@@ -38,31 +39,29 @@ APPEND_ROWS = 20
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the rows.  [default: as trained]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of cuts, companies and sampling.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
-@click.option("--digest-only", is_flag=True, hidden=True, help="What a fresh process is asked for.")
 def align_command(
     run: str, data: str | None, split: str, documents: int, ticks: int, pairs: int, checkpoint: str, dtype: str | None, seed: int,
-    as_json: bool, digest_only: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Compare the sampler with the trainer, bit for bit, on this machine with RUN's weights.
 
-    \b
     Whole documents of the corpus go through the trainer's forward; then the same rows through sessions: packed, cut at random, alone and
     in company, with one thread and two, after aborts, after snapshot and restore, in a fresh process; and sessions that speak for
     themselves go back through the trainer's forward. Every row is compared.
 
+    \b
+    Examples:
+      microturn align run
+      microturn align run --dtype bfloat16 --documents 8 --ticks 300 --pairs 100
+
     Exit code: 0 no row differs, 1 rows differ.
     """
-    opened = trained(run, "best" if checkpoint == "best" else "last")
-    opened.model.dtype = getattr(torch, dtype) if dtype else opened.model.dtype
-    given = _documents(opened, data, split, documents, ticks)
-    alignment = Alignment(opened.model, given, seed=seed)
-    if digest_only:
-        click.echo(_digest(alignment))
-        return
+    asked = {"run": run, "data": data, "split": split, "documents": documents, "ticks": ticks, "checkpoint": checkpoint, "dtype": dtype}
+    opened, alignment = _opened(asked, seed)
     console = Console(stderr=True)
     checks = _checks(console, alignment, opened, pairs, seed)
-    checks.append(_fresh_process(alignment, sys.argv[1:]))
-    price = _price(opened.model, given)
+    checks.append(_fresh_process(alignment, asked))
+    price = _price(opened.model, alignment.documents)
     fingerprint = kernels.fingerprint()
     found = {
         "run": run,
@@ -82,6 +81,18 @@ def align_command(
         _show(found, checks)
     if found["differing"]:
         sys.exit(1)
+
+
+def print_digest(asked: str) -> None:
+    """Prints a digest of the hidden rows that this process computes for what is asked, a JSON object: what a fresh process is for."""
+    print(_digest(_opened(json.loads(asked), 0)[1]))
+
+
+def _opened(asked: dict[str, Any], seed: int) -> tuple[Trained, Alignment]:
+    opened = trained(asked["run"], "best" if asked["checkpoint"] == "best" else "last")
+    opened.model.dtype = getattr(torch, asked["dtype"]) if asked["dtype"] else opened.model.dtype
+    given = _documents(opened, asked["data"], asked["split"], asked["documents"], asked["ticks"])
+    return opened, Alignment(opened.model, given, seed=seed)
 
 
 def _documents(opened: Trained, data: str | None, split: str, documents: int, ticks: int) -> list[Given]:
@@ -134,10 +145,10 @@ def _digest(alignment: Alignment) -> str:
     return digest.hexdigest()
 
 
-def _fresh_process(alignment: Alignment, arguments: Sequence[str]) -> Check:
+def _fresh_process(alignment: Alignment, asked: dict[str, Any]) -> Check:
     """The same documents in a process that has computed nothing before."""
-    command = [sys.executable, "-c", "from microturn.cli import main; main()", *arguments, "--digest-only"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    program = "import sys; from microturn.trainer.session.align_command import print_digest; print_digest(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", program, json.dumps(asked)], stdout=subprocess.PIPE, text=True, check=True)
     rows = sum(len(hidden) for hidden in alignment.hidden)
     return Check("in a fresh process", rows, 0 if done.stdout.strip() == _digest(alignment) else rows)
 

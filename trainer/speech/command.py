@@ -13,7 +13,7 @@ from .frames import on_the_clock, retold
 from .vocoder import griffin_lim, write_wav
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("speak", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", metavar="CORPUS", help="The corpus that the conversation comes from.  [default: the run's]")
@@ -27,6 +27,11 @@ def speak_command(run: str, out: Path, data: str | None, split: str, session: st
 
     Every frame is made by the flow head from what the model has heard and said before it, with the true past. Beside OUT lies OUT with
     `-true` in its name: the recording's own mel through the same vocoder, which is the best that OUT could sound.
+
+    \b
+    Examples:
+      microturn speak run said.wav
+      microturn speak run said.wav --session call-00003 --ticks 300 --split val
     """
     opened = trained(run, "best" if checkpoint == "best" else "last")
     path = data or opened.spec.corpora[0].path

@@ -7,6 +7,7 @@ Units are the source's: PCM samples at the stream's own rate, or decoded picture
 
 from dataclasses import dataclass, replace
 
+ABSURD_LENGTH = "absurd_length", "the container says a length that no recording has: taken as not said", "decode"
 MAX_ROWS = 1000  # more than this many rows of a stream are summed per reason, so that a broken file cannot fill the memory
 
 

@@ -16,8 +16,8 @@ import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 
-from ..schemas.errors import MediaError
-from ..schemas.spec import LimitSpec
+from ...schemas.errors import MediaError
+from ...schemas.spec import LimitSpec
 
 Source = str | os.PathLike | BinaryIO
 Kind = Literal["audio", "video", "text"]

@@ -2,8 +2,10 @@
 
 Half an MP3, MKV or Opus file decodes without any error, so the claim is the only witness. A claim counts only if the container itself
 makes it: a length that libav estimates from a bit rate, or reads off the last timestamp it finds (MPEG-TS, ADTS, AC-3, AMR), is none.
+Neither is one that no recording has (negative, or beyond a year): it is noted as absurd and believed in nothing.
 """
 
+import re
 import struct
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,6 +19,8 @@ _EXACT = {"w64", "aiff", "au", "caf", "nistsphere", "ogg", "wv", "tta", "ape", "
 _TIMES = {"mov", "matroska", "ogg", "flv", "avi"}  # a length of time; the others count samples
 _UNKNOWN_BYTES = 0x7FFFF000  # writers into a pipe put such sizes where they do not know
 _MAX_PRIMING = Fraction(1, 5)
+MAX_SECONDS = 86_400 * 366  # as in the manifest and in transcripts
+_CLOCK = re.compile(r"(\d{1,20}):(\d{1,20}):(\d{1,20}(?:\.\d{1,20})?)", re.ASCII)
 _OGG_PAGE_BYTES = 27 + 255 + 255 * 255
 
 
@@ -28,12 +32,14 @@ class Claim(NamedTuple):
         includes_gaps: the units were told as a length of time, of which gaps in the stream are part.
         stop: end of the stream on the container's clock, in seconds; None where it does not say.
         truncated: the file's end is missing, though nobody can say how much.
+        absurd: it says a length that no recording has, which counts as not saying.
     """
 
     units: int = -1
     includes_gaps: bool = False
     stop: Fraction | None = None
     truncated: bool = False
+    absurd: bool = False
 
 
 def claim(container: InputContainer, stream: Stream, first: Fraction | None, priming: Fraction, alone: bool, source: Source) -> Claim:
@@ -67,9 +73,13 @@ def claim(container: InputContainer, stream: Stream, first: Fraction | None, pri
     elif name not in _EXACT:
         span = None
     truncated = name == "ogg" and not _ogg_is_complete(source)
+    absurd = any(said is not None and not least <= said <= MAX_SECONDS for said, least in ((span, 0), (stop, -MAX_SECONDS)))
+    if absurd:
+        span = stop = None
     if stream.type == "video":
-        return Claim(_num_pictures(stream) if name in ("mov", "avi") else -1, False, stop, truncated)
-    return Claim(-1 if span is None else round(span * stream.codec_context.sample_rate), name in _TIMES, stop, truncated)
+        return Claim(_num_pictures(stream) if name in ("mov", "avi") else -1, False, stop, truncated, absurd)
+    units = -1 if span is None else round(span * stream.codec_context.sample_rate)
+    return Claim(units, name in _TIMES, stop, truncated, absurd)
 
 
 def _num_pictures(stream: Stream) -> int:
@@ -83,11 +93,8 @@ def _seconds(container: InputContainer) -> Fraction | None:
 
 def _clock_text_seconds(text: str) -> Fraction | None:
     """`00:00:02.010000000`, Matroska's per-stream tag."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
-    except ValueError:
-        return None
+    found = _CLOCK.fullmatch(text)
+    return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None
 
 
 def _flac_samples(stream: Stream) -> int:

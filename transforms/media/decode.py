@@ -3,13 +3,13 @@
 In: a path or a binary file object. Out: `AudioBlock`s of float32 PCM and decoded pictures, both with the container's own timestamps, and a
 `Fault` wherever a packet could not be decoded: nothing is lost silently. Nothing here rounds a time, resamples, scales or mixes.
 
-What libav presents is taken as presented: priming is skipped and edit lists are applied there (checked by tests/transforms/test_clap.py).
+What libav presents is taken as presented: priming is skipped and edit lists are applied there (checked by tests: media/test_clap.py).
 What it does not trim is the padding at the end of an AAC, Opus or MP3 stream in mp4, m4a or mov: its last samples are marked `padding`.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import NamedTuple, cast
 
@@ -17,7 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schemas.spec import LimitSpec
+from ...schemas.spec import LimitSpec
 from .containers import Fault, Source, decoded, open_media, pick
 from .probe import MediaProbe, StreamProbe, probe
 from .subtitles import Cue, subtitles
@@ -64,7 +64,7 @@ class PictureFrame(NamedTuple):
     pixel_aspect: Fraction
 
 
-def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Iterator[AudioBlock | Fault]:
+def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Generator[AudioBlock | Fault, None, None]:
     """The PCM of audio stream `index`, block by block, with faults where they happened. Closing the iterator closes the file."""
     with open_media(source, limits) as container:
         stream = cast(av.AudioStream, pick(container, "audio", index, source))
@@ -93,7 +93,7 @@ def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Iterator[Audi
             yield from _without_padding(list(held), stream, packet_stop)
 
 
-def pictures(source: Source, index: int, limits: LimitSpec) -> Iterator[PictureFrame | Fault]:
+def pictures(source: Source, index: int, limits: LimitSpec) -> Generator[PictureFrame | Fault, None, None]:
     """The pictures of video stream `index` in order of presentation, with faults where they happened. Closing it closes the file."""
     with open_media(source, limits) as container:
         stream = cast(av.VideoStream, pick(container, "video", index, source))

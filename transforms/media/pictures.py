@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
-from ..schemas.spec import FeatureSpec
-from .account import Account, PictureReport
+from ...schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
+from ...schemas.spec import FeatureSpec
+from .account import ABSURD_LENGTH, Account, PictureReport
 from .decode import Fault, MediaProbe, PictureFrame, Source, StreamProbe, pictures
 from .probe import check_limits
-from .rgb import RgbScaler
+from .rgb import RgbScaler, can_convert
 
 _FIRST_DEADLINE = TICK_SAMPLES // 2 - 1
 _SECOND_DEADLINE = TICK_SAMPLES - 1
@@ -193,6 +193,8 @@ class PictureTrack:
         if shot.frame.is_corrupt:
             self._num_corrupt += 1
             return "corrupt_picture", "libav concealed damage in it", "decode"
+        if not can_convert(shot.frame.format.name, shot.frame.colorspace):
+            return "no_conversion", f"{shot.frame.format.name} with colour matrix {shot.frame.colorspace} cannot become RGB", "decode"
         if sample is None:
             return "no_timestamp", "a picture without a time", "place"
         is_first = self._last is None
@@ -221,4 +223,6 @@ class PictureTrack:
         stop = self._stream.stop
         if self._stream.truncated or (stop is not None and self._last is not None and stop - self._last.stop > _TRUNCATED_SECONDS):
             self._account.drop(0, "truncated", "the container says that the stream goes on", "decode")
+        if self._stream.absurd:
+            self._account.drop(0, *ABSURD_LENGTH)
         self.close()

@@ -18,10 +18,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schemas.clock import SAMPLE_RATE_HZ
-from ..schemas.errors import MediaError
-from ..schemas.spec import FeatureSpec
-from .account import Account, TrackReport
+from ...schemas.clock import SAMPLE_RATE_HZ
+from ...schemas.errors import MediaError
+from ...schemas.spec import FeatureSpec
+from .account import ABSURD_LENGTH, Account, TrackReport
 from .decode import AudioBlock, Fault, MediaProbe, Source, StreamProbe, audio_blocks
 from .probe import check_limits
 from .spans import Span, resampled, samples_before
@@ -155,6 +155,8 @@ class AudioTrack:
         if item is None:
             if self._stream.truncated:
                 self._drop(0, "truncated", "the container's last page is missing: so is sound, nobody knows how much", "decode")
+            if self._stream.absurd:
+                self._drop(0, *ABSURD_LENGTH)
             self._end()
         elif isinstance(item, Fault):
             self._drop(0, item.reason, item.message, "decode")
@@ -231,10 +233,7 @@ class AudioTrack:
         samples_CS = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
         self._waiting = []
         with np.errstate(over="ignore", invalid="ignore"):
-            if self._channel is not None or len(samples_CS) == 1:
-                mono = samples_CS[self._channel or 0] * self._gain
-            else:
-                mono = samples_CS.mean(axis=0, dtype=np.float32) * self._gain
+            mono = (_mean(samples_CS) if self._channel is None else samples_CS[self._channel]) * self._gain
             is_sound = np.abs(mono) <= np.float32(MAX_LEVEL)  # False for NaN too
         if is_sound.all():
             self._account.keep(len(mono))
@@ -266,3 +265,11 @@ class AudioTrack:
             self._finish_span()
         self._ended = True
         self.close()
+
+
+def _mean(samples_CS: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The channels' mean, added one after another: numpy's own sum takes another order where a piece is one sample long, or lies packed."""
+    total = samples_CS[0]
+    for samples_S in samples_CS[1:]:
+        total = total + samples_S
+    return total / np.float32(len(samples_CS))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from av.container import InputContainer
 from av.stream import Discard, Stream
 
-from ..schemas.clock import SAMPLE_RATE_HZ
-from ..schemas.errors import MediaError
-from ..schemas.spec import LimitSpec
+from ...schemas.clock import SAMPLE_RATE_HZ
+from ...schemas.errors import MediaError
+from ...schemas.spec import LimitSpec
 from .containers import Fault, Kind, Source, decoded, name_of, open_media, streams_of
 from .declared import Claim, claim
 
@@ -33,6 +33,7 @@ class StreamProbe:
         includes_gaps: `declared` was told as a length of time, of which gaps in the stream are part.
         stop: where the container says the stream ends, seconds on its clock; None where it does not say.
         truncated: the file's end is missing, by the container's own rules.
+        absurd: it says a length that no recording has; `declared` and `stop` are as if it said nothing.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class StreamProbe:
     includes_gaps: bool = False
     stop: Fraction | None = None
     truncated: bool = False
+    absurd: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,4 +169,5 @@ def _describe(stream: Stream, kind: Kind, index: int, first: Fraction | None, sa
         includes_gaps=said.includes_gaps,
         stop=said.stop,
         truncated=said.truncated,
+        absurd=said.absurd,
     )

@@ -7,8 +7,10 @@ libswscale's AREA with full chroma: without FULL_CHR_H_INT it is 1.8 of 255 too 
 rounding; 0.8 ms instead of 0.5 for 1280×720 to 320×180. One thread, bit-exact: the same bytes on any worker.
 """
 
+import errno
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import av
 import numpy as np
@@ -16,7 +18,8 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from ..schemas.spec import PictureSpec
+from ...schemas.errors import MediaError
+from ...schemas.spec import PictureSpec
 
 _SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -81,20 +84,17 @@ class RgbScaler:
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame, pixel_aspect: Fraction) -> NDArray[np.uint8]:
-        """The picture, uint8 [H, W, 3] of `size_px`."""
+        """The picture, uint8 [H, W, 3] of `size_px`. Raises MediaError `no_conversion` for one that `can_convert` knows nothing of."""
         turn = turn_of(frame)
         size = shown_size(frame, pixel_aspect, turn)
         height, width = self.size_px if size == self._first else fit(size, self.size_px, may_enlarge=True)
-        scaled = self._reformatter.reformat(
-            frame,
-            width=height if turn.is_transposed else width,
-            height=width if turn.is_transposed else height,
-            format="rgb24",
-            src_colorspace=_colour_matrix(frame),
-            dst_color_range=ColorRange.JPEG,
-            interpolation=_SCALING,
-            threads=1,
-        )
+        try:
+            scaled = _scaled(self._reformatter, frame, *((width, height) if turn.is_transposed else (height, width)))
+        except av.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise  # the machine's fault
+            message = f"a picture of {frame.width}×{frame.height} in {frame.format.name} cannot become RGB ({error.strerror})"
+            raise MediaError(message, reason="no_conversion") from None
         picture = turn.apply(np.asarray(scaled.to_ndarray(), np.uint8))
         if (height, width) == self.size_px:
             return np.ascontiguousarray(picture)
@@ -102,6 +102,33 @@ class RgbScaler:
         top, left = (self.size_px[0] - height) // 2, (self.size_px[1] - width) // 2
         canvas[top : top + height, left : left + width] = picture
         return canvas
+
+
+@cache
+def can_convert(pixel_format: str, colour_matrix: int) -> bool:
+    """Whether libswscale makes RGB of such pictures: of no YCgCo, ICtCp or constant-luminance BT.2020, of which it lacks the matrices."""
+    try:
+        probe = av.VideoFrame(16, 16, pixel_format)
+        probe.colorspace = colour_matrix
+        _scaled(VideoReformatter(), probe, 16, 16)
+    except av.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        return False
+    return True
+
+
+def _scaled(reformatter: VideoReformatter, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+    return reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=_colour_matrix(frame),
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_SCALING,
+        threads=1,
+    )
 
 
 def _colour_matrix(frame: av.VideoFrame) -> Colorspace | None:

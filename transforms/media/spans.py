@@ -7,9 +7,9 @@ integers of a common fraction of a second, so that a block costs no rational num
 import math
 from fractions import Fraction
 
-from ..schemas.clock import SAMPLE_RATE_HZ
+from ...schemas.clock import SAMPLE_RATE_HZ
+from ..resample import Resampler
 from .decode import AudioBlock
-from .resample import Resampler
 
 
 class Span:

@@ -4,8 +4,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..schemas.errors import MediaError
-from ..schemas.spec import LimitSpec
+from ...schemas.errors import MediaError
+from ...schemas.spec import LimitSpec
 from .containers import Fault, Source, decoded, name_of, open_media, pick
 
 _OVERRIDE = re.compile(r"(?<!\\)\{[^}]*\}")  # ASS markup; a brace that is text is escaped

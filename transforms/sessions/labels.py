@@ -7,16 +7,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TypeVar
 
-from ..schemas.clock import TICK_SAMPLES, to_samples
-from ..schemas.manifest import Session, Transcript
-from ..schemas.spec import FeatureSpec
-from .events import find
-from .session import SessionMedia
-from .timed_words import TimedWord
+from ...schemas.clock import TICK_SAMPLES, to_samples
+from ...schemas.manifest import Session, Transcript
+from ...schemas.rows import EventRow, WordRow
+from ...schemas.spec import FeatureSpec
+from ..events import find
+from ..text.timed_words import TimedWord
+from .windows import SessionMedia
 
-Row = dict[str, Any]
+Label = TypeVar("Label", WordRow, EventRow)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,7 @@ class PlacedWord:
     stop: int
     timing: str
 
-    def row(self) -> Row:
+    def row(self) -> WordRow:
         """The word as words.json holds it."""
         return {"participant": self.participant, "text": self.text, "start": self.start, "stop": self.stop, "timing": self.timing}
 
@@ -38,7 +39,7 @@ def place_words(words: Iterable[TimedWord], transcript: Transcript, origin: Frac
     """Words on the session's clock, or the reason (`unknown_speaker`) for each that has no participant, in the order given.
 
     `origin` is the time, in seconds of the session's clock, that the transcript counts from. A speaker's label is looked up in
-    `transcript.speakers`, then taken as a participant's id; where the file names nobody, the words are `transcript.participant`'s.
+    `transcript.speakers`; else the words are `transcript.participant`'s; where the row names none, the label is taken for a participant.
     """
     placed: list[PlacedWord | str] = []
     for word in words:
@@ -51,59 +52,38 @@ def place_words(words: Iterable[TimedWord], transcript: Transcript, origin: Frac
     return placed
 
 
-def found_events(media: SessionMedia, words: Iterable[PlacedWord], spec: FeatureSpec) -> list[Row]:
+def found_events(media: SessionMedia, words: Iterable[PlacedWord], spec: FeatureSpec) -> list[EventRow]:
     """The turns, gaps, overlaps, backchannels and interruptions of the session, as rows of events.json."""
     timed = [(word.participant, word.start, word.stop) for word in words]
     return [
-        _event(kind=event.kind, participant=event.participant, other=event.other, start=event.start, stop=event.stop)
+        _event(event.kind, event.participant, event.start, event.stop, other=event.other)
         for event in find(media.active_frames, timed, spec.events)
     ]
 
 
-def given_events(session: Session, zero: Fraction) -> list[Row]:
-    """The manifest's events as rows of events.json, on the session's clock."""
+def given_events(session: Session, zero: Fraction) -> list[EventRow]:
+    """The manifest's events as rows of events.json, on the session's clock. The only assistant delegates where nobody is named."""
     rows = []
+    acts = {"delegate": session.only_assistant(), "cancel": session.only_assistant()}
     for event in session.events:
-        at = to_samples(Fraction(event.at) - zero)
-        rows.append(
-            _event(
-                kind=event.kind,
-                participant=event.participant,
-                start=at,
-                stop=at,
-                slot=event.slot,
-                text=event.text,
-                complete=event.complete,
-            )
-        )
+        at, who = to_samples(Fraction(event.at) - zero), event.participant or acts.get(event.kind, "")
+        rows.append(_event(event.kind, who, at, at, slot=event.slot, text=event.text, complete=event.complete))
     return rows
 
 
 def _event(
-    *, kind: str, participant: str, start: int, stop: int, other: str = "", slot: int = 0, text: str = "", complete: bool = False
-) -> Row:
-    """One shape for all kinds: readers that infer a schema from the first records must never be surprised."""
-    return {
-        "kind": kind,
-        "participant": participant,
-        "other": other,
-        "start": start,
-        "stop": stop,
-        "slot": slot,
-        "text": text,
-        "complete": complete,
-    }
+    kind: str, participant: str, start: int, stop: int, *, other: str = "", slot: int = 0, text: str = "", complete: bool = False
+) -> EventRow:
+    return EventRow(kind=kind, participant=participant, other=other, start=start, stop=stop, slot=slot, text=text, complete=complete)
 
 
-def by_window(rows: Iterable[Row], window_ticks: int, num_windows: int) -> list[list[Row]]:
+def by_window(rows: Iterable[Label], window_ticks: int, num_windows: int) -> list[list[Label]]:
     """The rows of each window by where they start, sorted. Rows must start inside the session."""
-    windows: list[list[Row]] = [[] for _ in range(num_windows)]
+    windows: list[list[Label]] = [[] for _ in range(num_windows)]
     for row in rows:
         windows[row["start"] // (TICK_SAMPLES * window_ticks)].append(row)
     for window in windows:
-        window.sort(
-            key=lambda row: (row["start"], row["stop"], row.get("kind", ""), row["participant"])
-        )  # stable: equal rows keep their order
+        window.sort(key=lambda row: (row["start"], row["stop"], row.get("kind", ""), row["participant"]))  # equal rows keep their order
     return windows
 
 

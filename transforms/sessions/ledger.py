@@ -1,13 +1,16 @@
 """A session's ledger rows, from the reports of its tracks and the accounts of its words. FORMAT.md section 7."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..schemas.errors import MediaError
-from ..schemas.manifest import Session, Stream
-from ..schemas.tables import LedgerRow
-from .account import Drop, PictureReport
-from .place import TrackReport
+from ...schemas.errors import MediaError
+from ...schemas.layout import LayoutSpec, Slot
+from ...schemas.manifest import Session, Stream
+from ...schemas.tables import LedgerRow
+from ..media.account import Drop, PictureReport
+from ..media.place import TrackReport
+from ..tokens.interleave import Carry
+from ..tokens.tokenizer import Tokenizer
 from .streams import OpenStreams
 from .words import Sheet, Words
 
@@ -31,11 +34,11 @@ def rows(session: Session, streams: OpenStreams, words: Words) -> list[LedgerRow
             probe = streams.probes[stream.path].stream("video", stream.index)
             found.append(_unused(stream.id, stream.path, "picture", probe.declared, "not_seen", "no view sees it"))
     named = {(stream.path, stream.kind, stream.index) for stream in session.streams}
-    for path, probe in streams.probes.items():
-        for other in probe.streams:
+    for number, (path, file) in enumerate(streams.probes.items()):
+        for other in file.streams:
             if (path, other.kind, other.index) not in named:
                 unit = _UNIT.get(other.kind, "word")
-                name = f"{shown_path(path)}#{other.kind}{other.index}"
+                name = f"#file-{number}-{other.kind}{other.index}"  # no path: the row's digest depends on this name
                 found.append(_unused(name, path, unit, other.declared, "not_in_manifest", "the session does not name it"))
     for sheet in words.sheets:
         found += _sheet_rows(sheet)
@@ -56,33 +59,34 @@ def dropped_whole(found: Iterable[LedgerRow], error: MediaError) -> list[LedgerR
     return after
 
 
-def stream_metas(session: Session, streams: OpenStreams) -> list[dict[str, Any]]:
-    """What a window's meta says of each stream: where it lies, how it drifts, what was made of it. The same keys for every kind."""
-    metas = []
-    for stream in session.streams:
-        track = streams.tracks.get(stream.id) or streams.pictures.get(stream.id)
-        report = track.report() if track else None
-        probe = streams.probes[stream.path].stream(stream.kind, stream.index) if stream.kind != "text" else None
-        metas.append(
-            {
-                "id": stream.id,
-                "participant": stream.participant,
-                "kind": stream.kind,
-                "used": report is not None,
-                "codec": probe.codec if probe else "",
-                "start_samples": round(streams.stream_start(stream) * 16_000) if probe else 0,
-                "offset_samples": report.offset_samples if report else 0,
-                "drift_samples": getattr(report, "drift_samples", 0),
-                "jitter_samples": getattr(report, "jitter_samples", 0),
-                "num_spans": getattr(report, "num_spans", 0),
-                "rate_hz": getattr(report, "rate_hz", 0),
-                "channels": getattr(report, "channels", 0),
-                "channel": -1 if stream.channel is None else stream.channel,
-                "gain": str(stream.gain),
-                "peak": round(float(getattr(report, "peak", 0.0)), 6),
-            }
+def unsaid_rows(session: str, session_id: str, view: str, left: Carry, layout: LayoutSpec, tokenizer: Tokenizer) -> list[LedgerRow]:
+    """A row for each queue of a view that still holds something after its last tick, the tail's included; none for most views.
+
+    `left` is the `carry_out` of the view's last window. Words count whole or cut alike, a control pair counts as an event.
+    """
+    own = [id_ for id_, slot in zip(left.say_ids, left.say_slots, strict=True) if slot == Slot.SAY]
+    texts = {"own": own, "typed": left.typed_ids, "background": left.background_ids}  # a message's newline, an `<end>`: alone a word too
+    counts = {queue: max(len(tokenizer.decode(_text(ids, layout)).split()), 1) for queue, ids in texts.items() if ids}
+    if len(own) < len(left.say_ids):
+        counts["control"] = (len(left.say_ids) - len(own)) // 2
+    return [
+        LedgerRow(
+            session=session,
+            session_id=session_id,
+            entry="unsaid",
+            stream=f"#view-{view}-{queue}",
+            unit="event" if queue == "control" else "word",
+            reason="limit_tail",
+            stage="layout",
+            message=f"beyond a tail of {layout.max_tail_ticks} ticks",
+            dropped=count,
         )
-    return metas
+        for queue, count in counts.items()
+    ]
+
+
+def _text(ids: Sequence[int], layout: LayoutSpec) -> list[int]:
+    return [id_ for id_ in ids if id_ != layout.ids.end]
 
 
 def _track_rows(stream: Stream, report: TrackReport | PictureReport, kept: int, drops: tuple[Drop, ...]) -> list[LedgerRow]:

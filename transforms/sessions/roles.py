@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..schemas.errors import MediaError
-from ..schemas.manifest import Participant, Session, Stream
-from ..schemas.spec import FeatureSpec
+from ...schemas.errors import MediaError
+from ...schemas.manifest import Participant, Session, Stream
+from ...schemas.spec import FeatureSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,13 +14,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schemas.clock import SAMPLE_RATE_HZ
-from ..schemas.errors import MediaError
-from ..schemas.manifest import Session, Stream
-from ..schemas.spec import FeatureSpec
-from .decode import MediaProbe, audio_blocks, probe
-from .pictures import PictureTrack
-from .place import AudioTrack
+from ...schemas.clock import SAMPLE_RATE_HZ
+from ...schemas.errors import MediaError
+from ...schemas.manifest import Session, Stream
+from ...schemas.spec import FeatureSpec
+from ..media.decode import MediaProbe, audio_blocks, probe
+from ..media.pictures import PictureTrack
+from ..media.place import AudioTrack
 from .roles import View
 
 OpenSource = Callable[[str], BinaryIO]
@@ -83,7 +83,7 @@ class OpenStreams:
 
     def end_by(self, sample: int) -> int | None:
         """The session's end, if nothing lies at or after `sample`; None if something does."""
-        tracks = [*self.tracks.values(), *self.pictures.values()]
+        tracks: list[AudioTrack | PictureTrack] = [*self.tracks.values(), *self.pictures.values()]
         if not all(track.exhausted_by(sample) for track in tracks):
             return None
         return max((track.end or 0 for track in tracks), default=0)
@@ -105,6 +105,8 @@ class OpenStreams:
         try:
             with self._open_source(path) as source:
                 return probe(source, self._spec.limits)
+        except IsADirectoryError:
+            raise MediaError(f"{path}: a folder, not a file", reason="not_a_file", hint="name the recording in it") from None
         except MediaError as error:
             sentence = str(error).removeprefix(f"{PurePath(path).name}: ")  # the decoder knows the bare name at best
             raise MediaError(f"{path}: {sentence}", reason=error.reason, hint=error.hint) from None
@@ -126,7 +128,7 @@ class OpenStreams:
             source = self._stack.enter_context(self._open_source(path))
             decoder = audio_blocks(source, index, self._spec.limits)
             self._stack.callback(decoder.close)
-            # tracks are read in step, so that tee holds one block, not the recording
+            # tracks are read in step, and a row gives a file one start, so that tee holds a block or two, not the recording
             for stream, blocks in zip(together, itertools.tee(decoder, len(together)), strict=True):
                 tracks[stream.id] = self._named(stream, lambda s=stream, b=blocks: self._track(s, b))
         return tracks

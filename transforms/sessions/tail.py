@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..schemas.clock import TICK_FRAMES
-from . import dmel
+from ...schemas.clock import TICK_FRAMES
+from .. import dmel
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..schemas.clock import FRAME_SAMPLES, TICK_FRAMES, TICK_SAMPLES, num_ticks
-from ..schemas.errors import MediaError
-from ..schemas.spec import FeatureSpec
-from . import activity, dmel, patches
+from ...schemas.clock import FRAME_SAMPLES, TICK_FRAMES, TICK_SAMPLES, num_ticks
+from ...schemas.errors import MediaError
+from ...schemas.spec import FeatureSpec
+from .. import activity, dmel, patches
 from .roles import View
 from .streams import OpenStreams
 
@@ -107,9 +107,8 @@ class SessionMedia:
             pcm[name] = to_int16(sound[name]).reshape(ticks, TICK_SAMPLES)
             valid[name] = real[name].reshape(ticks, TICK_SAMPLES).sum(axis=1, dtype=np.uint16)
             frames = pcm[name].reshape(-1, FRAME_SAMPLES)
-            active_F, self._vad[name] = activity.step(
-                frames, real[name].reshape(-1, FRAME_SAMPLES).any(axis=1), self._vad[name], self._spec.activity
-            )
+            real_F = np.any(real[name].reshape(-1, FRAME_SAMPLES), axis=1)
+            active_F, self._vad[name] = activity.step(frames, real_F, self._vad[name], self._spec.activity)
             self._active[name].append(active_F)
             active[name] = activity.by_tick(active_F)
             squares, count = self.energy[name]

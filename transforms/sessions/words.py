@@ -5,17 +5,19 @@ A word or an event that starts outside the session is dropped with a reason; so 
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import BinaryIO
 
-from ..schemas.clock import clock_text
-from ..schemas.errors import MediaError
-from ..schemas.manifest import Session, Stream, Transcript
-from ..schemas.spec import FeatureSpec
-from . import labels, transcripts
+from ...schemas.clock import clock_text
+from ...schemas.errors import MediaError
+from ...schemas.manifest import Session, Stream, Transcript
+from ...schemas.rows import EventRow
+from ...schemas.spec import FeatureSpec
+from ..media.subtitles import subtitles
+from ..text import transcripts
+from ..text.timed_words import TimedWord
+from . import labels
 from .labels import PlacedWord
 from .streams import OpenSource, OpenStreams
-from .subtitles import subtitles
-from .timed_words import TimedWord
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Words:
 
     def __init__(self, session: Session, streams: OpenStreams, open_source: OpenSource, spec: FeatureSpec) -> None:
         self.kept: list[PlacedWord] = []
-        self.events: list[dict[str, Any]] = []
+        self.events: list[EventRow] = []
         self.sheets: list[Sheet] = []
         self._session, self._streams, self._open_source, self._spec = session, streams, open_source, spec
         self._cast = [person.id for person in session.cast()]
@@ -64,7 +66,7 @@ class Words:
         for stream in session.streams:
             if stream.kind == "text":
                 self._read_text_stream(stream)
-        self._given = Sheet(name="events", path="", unit="event", decoded=len(session.events))
+        self._given = Sheet(name="#events", path="", unit="event", decoded=len(session.events))
         if session.events:
             self.sheets.append(self._given)
 
@@ -85,14 +87,17 @@ class Words:
                 self.events.append(row)
 
     def _read_transcript(self, number: int, transcript: Transcript) -> None:
-        sheet = Sheet(name=f"transcript-{number}", path=transcript.path, unit="word")
+        sheet = Sheet(name=f"#transcript-{number}", path=transcript.path, unit="word")
         self.sheets.append(sheet)
         try:
             with self._open_source(transcript.path) as file:
-                data = file.read()
+                data = _read(file, transcript.path, self._spec.limits.max_transcript_bytes)
             words, rejected = transcripts.parse(data, format=transcript.format, where=transcript.path, limits=self._spec.limits)
         except FileNotFoundError:
             sheet.fault = ("missing_file", f"{transcript.path}: no such file")
+            return
+        except IsADirectoryError:
+            sheet.fault = ("not_a_file", f"{transcript.path}: a folder, not a file")
             return
         except MediaError as error:
             sheet.fault = (error.reason, str(error))
@@ -153,6 +158,15 @@ class Words:
             return named[0]
         audio = [stream for stream in media if stream.kind == "audio"] or media
         return next((stream for stream in audio if stream.participant == transcript.participant), audio[0])
+
+
+def _read(file: BinaryIO, path: str, most: int) -> bytes:
+    """The whole file. Raises MediaError `limit_transcript` where it is larger than the limit; no more than that is read."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        message = f"{path}: more than {most} bytes, the limit for a transcript"
+        raise MediaError(message, reason="limit_transcript", hint="one transcript is of one session: split the file")
+    return data
 
 
 def _outside(start: int, num_samples: int) -> str:

@@ -1,6 +1,6 @@
 """A timed word, a rejected entry, and the sheet on which a transcript's reader writes both; exact seconds of text.
 
-Knows nothing of any format: transforms/transcripts.py chooses the reader, json_words.py, nist_words.py and captions.py are the readers.
+Knows nothing of any format: transcripts.py chooses the reader, json_words.py, nist_words.py and captions.py are the readers.
 """
 
 import re
@@ -11,9 +11,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
-from ..schemas.errors import MediaError
-from ..schemas.spec import LimitSpec
-from .tokenizer import well_formed
+from ...schemas.errors import MediaError
+from ...schemas.spec import LimitSpec
 
 Timing = Literal["word", "segment"]
 
@@ -158,3 +157,12 @@ def split_lines(text: str) -> list[str]:
 def not_a_transcript(where: str, found: str, hint: str = "") -> MediaError:
     """The error of a file that is not of its format at all."""
     return MediaError(f"{where}: {found}", reason="bad_transcript", hint=hint)
+
+
+def well_formed(text: str) -> str:
+    """The text with every lone surrogate replaced by U+FFFD and every pair of them joined; other text comes back as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -20,7 +20,7 @@ import json
 import re
 from typing import Literal
 
-from ..schemas.spec import LimitSpec
+from ...schemas.spec import LimitSpec
 from .captions import read_captions
 from .json_words import read_moshi, read_words
 from .nist_words import fields_of, is_comment, read_nist

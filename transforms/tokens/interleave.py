@@ -15,10 +15,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..schemas.clock import TICK_FRAMES
-from ..schemas.errors import CorpusError
-from ..schemas.layout import NUM_SLOTS, LayoutSpec, Slot
-from . import text
+from ...schemas.clock import TICK_FRAMES
+from ...schemas.errors import CorpusError
+from ...schemas.layout import NUM_SLOTS, LayoutSpec, Slot
+from .queues import (
+    NOTHING_RETURNED,
+    BackgroundQueues,
+    IdQueue,
+    SayQueue,
+    background_add,
+    background_step,
+    say_add,
+    say_step,
+    typed_add,
+    typed_step,
+)
 from .tokenizer import Tokenizer
 
 MAX_TICKS = 65_536  # `token_tick` is uint16
@@ -73,7 +84,7 @@ class Carry:
         return cls()
 
     @classmethod
-    def of(cls, say: text.SayQueue, typed: text.IdQueue, background: text.BackgroundQueues) -> "Carry":
+    def of(cls, say: SayQueue, typed: IdQueue, background: BackgroundQueues) -> "Carry":
         """What waits in the three queues."""
         waiting = [(slot, id_) for slot, queue in enumerate(background) for id_ in queue.ids[queue.done :]]
         return cls(
@@ -85,13 +96,13 @@ class Carry:
             background_slots=tuple(slot for slot, _ in waiting),
         )
 
-    def queues(self) -> tuple[text.SayQueue, text.IdQueue, text.BackgroundQueues]:
+    def queues(self) -> tuple[SayQueue, IdQueue, BackgroundQueues]:
         """The three queues, as `of` took them."""
         slots: list[list[int]] = [[] for _ in range(NUM_SLOTS)]
         for slot, id_ in zip(self.background_slots, self.background_ids, strict=True):
             slots[slot].append(id_)
-        say = text.SayQueue(self.say_ids, self.say_slots, self.say_due)
-        return say, text.IdQueue(self.typed_ids), tuple(text.IdQueue(tuple(ids)) for ids in slots)
+        say = SayQueue(self.say_ids, self.say_slots, self.say_due)
+        return say, IdQueue(self.typed_ids), tuple(IdQueue(tuple(ids)) for ids in slots)
 
     def to_json(self) -> dict[str, list[int]]:
         """The six fields as lists of ints: the same keys and types in every window."""
@@ -151,17 +162,17 @@ def interleave(window: ViewWindow, layout: LayoutSpec, tokenizer: Tokenizer, car
         else:
             words = window.say[k + 1 + lead]
             if window.typed[k] or typed.ids:
-                ids, typed = text.typed_step(text.typed_add(typed, window.typed[k], tokenizer), layout)
+                ids, typed = typed_step(typed_add(typed, window.typed[k], tokenizer), layout)
                 typed_ids += ids
                 typed_R[row] = len(ids)
-            if window.background[k] or background != text.NOTHING_RETURNED:
-                ids, background = text.background_step(text.background_add(background, window.background[k], layout, tokenizer), layout)
+            if window.background[k] or background != NOTHING_RETURNED:
+                ids, background = background_step(background_add(background, window.background[k], layout, tokenizer), layout)
                 returned += ids
                 returned_R[row] = len(ids)
         if words or window.control[k + 1]:
-            say = text.say_add(say, window.first_tick + k, words, window.control[k + 1], layout, tokenizer)
+            say = say_add(say, window.first_tick + k, words, window.control[k + 1], layout, tokenizer)
         if say.ids:
-            said_now, slots_now, lag_ticks, say = text.say_step(say, window.first_tick + k, layout)
+            said_now, slots_now, lag_ticks, say = say_step(say, window.first_tick + k, layout)
             said += said_now
             said_slots += slots_now
             said_R[row] = len(said_now)
@@ -210,10 +221,10 @@ def tail_ticks(carry: Carry, layout: LayoutSpec) -> int:
     """How many ticks without audio empty all queues. A session's end adds them; the caller stops at the layout's `max_tail_ticks`."""
     say, typed, background = carry.queues()
     ticks = 0
-    while say.ids or typed.ids or background != text.NOTHING_RETURNED:
-        *_, say = text.say_step(say, 0, layout)
-        _, typed = text.typed_step(typed, layout)
-        _, background = text.background_step(background, layout)
+    while say.ids or typed.ids or background != NOTHING_RETURNED:
+        *_, say = say_step(say, 0, layout)
+        _, typed = typed_step(typed, layout)
+        _, background = background_step(background, layout)
         ticks += 1
     return ticks
 

@@ -9,9 +9,9 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from ..schemas.errors import InputError
-from ..schemas.layout import INKLING_IDS, LayoutSpec
-from ..schemas.strict import sha256_hex
+from ...schemas.errors import InputError
+from ...schemas.layout import INKLING_IDS, LayoutSpec
+from ...schemas.strict import sha256_hex
 
 VOCAB_SIZE = 199_998
 EXPORT_SHA256 = "2ca6832b1437721388d23309d9d9353ac18ccad588cfc230e5b0787d9f0f00d2"  # of the file that export_inkling writes

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..schemas.layout import NUM_SLOTS, LayoutSpec, Slot
+from ...schemas.layout import NUM_SLOTS, LayoutSpec, Slot
 from .tokenizer import Tokenizer
 
 

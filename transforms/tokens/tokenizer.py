@@ -10,13 +10,14 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..schemas.errors import InputError
-from ..schemas.layout import NUM_SLOTS, ControlIds, LayoutSpec
-from ..schemas.strict import sha256_hex
+from ...schemas.errors import InputError
+from ...schemas.layout import NUM_SLOTS, ControlIds, LayoutSpec
+from ...schemas.strict import sha256_hex
+from ..text.timed_words import well_formed
 from . import o200k
 from .o200k import export_inkling
 
-__all__ = ["BytesTokenizer", "FileTokenizer", "InklingTokenizer", "Tokenizer", "export_inkling", "layout_for", "load", "well_formed"]
+__all__ = ["BytesTokenizer", "FileTokenizer", "InklingTokenizer", "Tokenizer", "export_inkling", "layout_for", "load"]
 
 PROBE = ("Hello", "wörld", "你好", "😀")  # what a tokenizer must give back to be one that loses no text
 
@@ -97,15 +98,6 @@ class FileTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._library.decode(list(ids), skip_special_tokens=False)
-
-
-def well_formed(text: str) -> str:
-    """The text with every lone surrogate replaced by U+FFFD and every pair of them joined; other text comes back as it is."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def load(layout: LayoutSpec, path: str | Path | None = None) -> Tokenizer:

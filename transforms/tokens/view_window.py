@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..schemas.clock import TICK_SAMPLES
-from ..schemas.layout import LayoutSpec
+from ...schemas.clock import TICK_SAMPLES
+from ...schemas.layout import LayoutSpec
+from ...schemas.record import Record
 from .interleave import Carry, Interleaved, ViewWindow, interleave
 from .tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ def view_window(
     )
 
 
-def tokens_again(record: Any, layout: LayoutSpec, tokenizer: Tokenizer) -> Interleaved:
+def tokens_again(record: Record, layout: LayoutSpec, tokenizer: Tokenizer) -> Interleaved:
     """The tokens of a record, made again from its other members alone. Equal to the stored ones, or something is wrong."""
     window = view_window(record.activity, record.picture_tick, record.words, record.events, record.meta, layout)
     return interleave(window, layout, tokenizer, Carry.from_json(record.meta["carry_in"]))

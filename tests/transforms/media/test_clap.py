@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from media_makers import VIDEO_TICKS, clap_film, clap_sound, edit_list, film_file, onset, sound_file, steady_times, unsteady_times
 from microturn.schemas.spec import FeatureSpec, PictureSpec
-from microturn.transforms.decode import PictureFrame, audio_blocks, pictures, probe
-from microturn.transforms.pictures import PictureTrack
-from microturn.transforms.place import AudioTrack
+from microturn.transforms.media.decode import PictureFrame, audio_blocks, pictures, probe
+from microturn.transforms.media.pictures import PictureTrack
+from microturn.transforms.media.place import AudioTrack
 
 SPEC = FeatureSpec(pictures=PictureSpec(every_ticks=1))
 TOLERANCE = 16  # 1 ms: Matroska and edit lists count in milliseconds

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from media_makers import film_file, sound_file, steady_times, with_garbage
 from microturn.schemas.errors import MediaError
 from microturn.schemas.spec import FeatureSpec, LimitSpec, PictureSpec
-from microturn.transforms import rgb
-from microturn.transforms.decode import Fault, PictureFrame, StreamProbe, probe
-from microturn.transforms.pictures import PictureTrack
-from microturn.transforms.rgb import fit
+from microturn.transforms.media import rgb
+from microturn.transforms.media.decode import Fault, PictureFrame, StreamProbe, probe
+from microturn.transforms.media.pictures import PictureTrack
+from microturn.transforms.media.rgb import fit
 from signals import noise
 
 MS = Fraction(1, 1_000)
@@ -295,3 +295,50 @@ def test_limits_and_strangers_are_refused():
     with pytest.raises(MediaError) as caught:
         opened(sound)
     assert caught.value.reason == "no_such_stream"
+
+
+def tagged(ms, matrix, level=0):
+    """A grey picture that says it has this colour matrix."""
+    frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), level, np.uint8), format="rgb24").reformat(format="yuv420p")
+    frame.colorspace = matrix
+    return PictureFrame(ms, MS, frame, Fraction(1))
+
+
+@pytest.mark.parametrize("matrix", [3, 8, 10, 11, 14, 77], ids=["reserved", "YCgCo", "BT.2020-CL", "SMPTE 2085", "ICtCp", "none"])
+def test_colours_that_cannot_be_converted_are_dropped_and_the_rest_is_seen(matrix):
+    track = track_of([tagged(0, matrix), tagged(40, Colorspace.ITU709, 50), tagged(300, matrix), tagged(340, matrix)])
+    assert [pair.pts_samples if pair else None for pair in pairs_of(track).values()] == [(640, 640)]
+    report = track.report()
+    assert (report.decoded, report.used) == (4, 1)
+    assert [(d.reason, d.start, d.stop, d.units, d.events) for d in report.dropped] == [
+        ("no_conversion", 0, 1, 1, 1),
+        ("no_conversion", 2, 4, 2, 2),
+    ]
+
+
+@pytest.mark.parametrize("matrix", [0, 1, 2, 4, 5, 6, 7, 9])
+def test_the_common_colour_matrices_are_converted(matrix):
+    assert rgb.can_convert("yuv420p", matrix) and track_of([tagged(0, matrix)]).pair(0) is not None
+
+
+def test_a_film_in_ycgco_has_no_pictures_and_no_failure():
+    out = BytesIO()
+    with av.open(out, "w", format="mp4") as file:
+        video = file.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt, video.codec_context.colorspace = 64, 48, "yuv420p", 8
+        for number in range(5):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.colorspace = number, 8
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+    track = opened(out.getvalue())
+    assert track.size_px is None and pairs_of(track) == {}
+    assert [(drop.reason, drop.units) for drop in track.report().dropped] == [("no_conversion", 5)]
+
+
+def test_a_picture_that_only_fails_when_it_is_converted_is_a_fault_of_the_content(monkeypatch):
+    track = track_of([shot(0)])
+    monkeypatch.setattr(rgb, "_scaled", lambda *_: (_ for _ in ()).throw(av.error.OSError(95, "Operation not supported")))
+    with pytest.raises(MediaError, match="32×24 in rgb24 cannot become RGB") as refused:
+        track.pair(0)
+    assert refused.value.reason == "no_conversion"

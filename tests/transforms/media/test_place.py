@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from media_makers import riff_wav, sound_file, with_garbage
 from microturn.schemas.errors import MediaError
 from microturn.schemas.spec import FeatureSpec, LimitSpec
-from microturn.transforms.decode import AudioBlock, Fault, StreamProbe, probe
-from microturn.transforms.place import AudioTrack
+from microturn.transforms.media.decode import AudioBlock, Fault, StreamProbe, probe
+from microturn.transforms.media.place import AudioTrack
+from microturn.transforms.media.spans import samples_before
 from microturn.transforms.resample import resample
-from microturn.transforms.spans import samples_before
 from signals import noise
 
 SPEC = FeatureSpec()

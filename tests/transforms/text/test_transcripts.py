@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from microturn.schemas.clock import to_samples
 from microturn.schemas.errors import MediaError
 from microturn.schemas.spec import LimitSpec
-from microturn.transforms.timed_words import MAX_ROWS_PER_REASON, seconds
-from microturn.transforms.transcripts import Rejected, TimedWord, parse
+from microturn.transforms.text.timed_words import MAX_ROWS_PER_REASON, seconds
+from microturn.transforms.text.transcripts import Rejected, TimedWord, parse
 
-MEDIA = Path(__file__).parents[2] / ".." / "shared" / "media"
+MEDIA = Path(__file__).parents[3] / ".." / "shared" / "media"
 LIMITS = LimitSpec()
 FORMATS = ["auto", "moshi", "words", "srt", "vtt", "stm", "ctm"]
 

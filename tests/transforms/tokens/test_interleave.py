@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.schemas.errors import CorpusError
 from microturn.schemas.layout import LayoutSpec, Slot
-from microturn.transforms.interleave import Carry, Interleaved, ViewWindow, interleave, tail_ticks
-from microturn.transforms.tokenizer import BytesTokenizer
+from microturn.transforms.tokens.interleave import Carry, Interleaved, ViewWindow, interleave, tail_ticks
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
 
 GOLDEN = Path(__file__).parent / "goldens" / "six_ticks.txt"
 BYTES = BytesTokenizer()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from microturn.schemas.layout import LayoutSpec, Slot
-from microturn.transforms import text
-from microturn.transforms.tokenizer import BytesTokenizer
+from microturn.transforms.tokens import queues
+from microturn.transforms.tokens.tokenizer import BytesTokenizer
 
 BYTES = BytesTokenizer()
 LAYOUT = LayoutSpec()
@@ -13,7 +13,7 @@ IDS = LAYOUT.ids
 
 
 def returned(*results):
-    return text.background_add(text.NOTHING_RETURNED, results, LAYOUT, BYTES)
+    return queues.background_add(queues.NOTHING_RETURNED, results, LAYOUT, BYTES)
 
 
 def emptied(step, queue, nothing):
@@ -33,12 +33,12 @@ def chars(string):
 
 
 def test_typed_text_goes_out_eight_ids_a_tick_behind_its_mark():
-    queue = text.typed_add(text.NOTHING_TYPED, ["stop that", ""], BYTES)
-    assert emptied(text.typed_step, queue, text.NOTHING_TYPED) == [[IDS.typed, *chars("stop tha")], [IDS.typed, *chars("t\n\n")]]
+    queue = queues.typed_add(queues.NOTHING_TYPED, ["stop that", ""], BYTES)
+    assert emptied(queues.typed_step, queue, queues.NOTHING_TYPED) == [[IDS.typed, *chars("stop tha")], [IDS.typed, *chars("t\n\n")]]
 
 
 def test_nothing_typed_is_no_token():
-    assert text.typed_step(text.typed_add(text.NOTHING_TYPED, [], BYTES), LAYOUT) == ([], text.NOTHING_TYPED)
+    assert queues.typed_step(queues.typed_add(queues.NOTHING_TYPED, [], BYTES), LAYOUT) == ([], queues.NOTHING_TYPED)
 
 
 # ---- background
@@ -46,7 +46,7 @@ def test_nothing_typed_is_no_token():
 
 @pytest.mark.parametrize(("num_chars", "num_ticks"), [(0, 1), (1, 1), (15, 1), (16, 1), (17, 2), (32, 2), (33, 3)])
 def test_the_end_of_a_result_needs_no_quota(num_chars, num_ticks):
-    ticks = emptied(text.background_step, returned((2, "x" * num_chars, True)), text.NOTHING_RETURNED)
+    ticks = emptied(queues.background_step, returned((2, "x" * num_chars, True)), queues.NOTHING_RETURNED)
     assert len(ticks) == num_ticks
     assert [tick[:2] for tick in ticks] == [[IDS.background, IDS.slots[2]]] * num_ticks
     assert [tick[-1] == IDS.end for tick in ticks] == [False] * (num_ticks - 1) + [True]
@@ -54,18 +54,18 @@ def test_the_end_of_a_result_needs_no_quota(num_chars, num_ticks):
 
 
 def test_a_result_that_is_not_complete_has_no_end():
-    assert emptied(text.background_step, returned((0, "so far", False)), text.NOTHING_RETURNED) == [
+    assert emptied(queues.background_step, returned((0, "so far", False)), queues.NOTHING_RETURNED) == [
         [IDS.background, IDS.slots[0], *chars("so far")]
     ]
 
 
 def test_two_results_of_one_slot_never_share_a_tick():
-    ticks = emptied(text.background_step, returned((1, "a", True), (1, "b", True)), text.NOTHING_RETURNED)
+    ticks = emptied(queues.background_step, returned((1, "a", True), (1, "b", True)), queues.NOTHING_RETURNED)
     assert ticks == [[IDS.background, IDS.slots[1], ord(c), IDS.end] for c in "ab"]
 
 
 def test_slots_go_out_side_by_side_in_their_order():
-    ticks = emptied(text.background_step, returned((4, "late", False), (0, "x" * 20, False)), text.NOTHING_RETURNED)
+    ticks = emptied(queues.background_step, returned((4, "late", False), (0, "x" * 20, False)), queues.NOTHING_RETURNED)
     assert ticks[0] == [IDS.background, IDS.slots[0], *chars("x" * 16), IDS.background, IDS.slots[4], *chars("late")]
     assert ticks[1:] == [[IDS.background, IDS.slots[0], *chars("xxxx")]]
 
@@ -74,11 +74,11 @@ def test_slots_go_out_side_by_side_in_their_order():
 
 
 def test_words_come_before_control_and_keep_their_order_behind_the_backlog():
-    queue = text.say_add(text.NOTHING_TO_SAY, 0, ["abcdefg"], [("delegate", 2)], LAYOUT, BYTES)
-    queue = text.say_add(queue, 1, ["h"], [("cancel", 2)], LAYOUT, BYTES)
+    queue = queues.say_add(queues.NOTHING_TO_SAY, 0, ["abcdefg"], [("delegate", 2)], LAYOUT, BYTES)
+    queue = queues.say_add(queue, 1, ["h"], [("cancel", 2)], LAYOUT, BYTES)
     out = []
     for tick in range(3):
-        ids, slots, lag_ticks, queue = text.say_step(queue, tick, LAYOUT)
+        ids, slots, lag_ticks, queue = queues.say_step(queue, tick, LAYOUT)
         out.append((list(ids), [Slot(slot) for slot in slots], lag_ticks))
     pair = [Slot.CONTROL] * 2
     assert out == [
@@ -94,23 +94,23 @@ def test_words_come_before_control_and_keep_their_order_behind_the_backlog():
 )
 def test_a_pair_is_never_cut_and_no_tick_is_wasted(arrivals, quota):
     layout = LAYOUT.model_copy(update={"say_quota": quota, "word_prefix": ""})
-    queue = text.NOTHING_TO_SAY
+    queue = queues.NOTHING_TO_SAY
     for tick in range(200):
         num_chars, num_pairs = arrivals[tick] if tick < len(arrivals) else (0, 0)
-        queue = text.say_add(queue, tick, ["x" * num_chars], [("cancel", 1)] * num_pairs, layout, BYTES)
+        queue = queues.say_add(queue, tick, ["x" * num_chars], [("cancel", 1)] * num_pairs, layout, BYTES)
         waiting = len(queue.ids) - queue.done
-        ids, slots, _, queue = text.say_step(queue, tick, layout)
+        ids, slots, _, queue = queues.say_step(queue, tick, layout)
         controls = [id_ for id_, slot in zip(ids, slots, strict=True) if slot == Slot.CONTROL]
         assert controls == [IDS.cancel, IDS.slots[1]] * (len(controls) // 2)
         assert min(waiting, quota - 1) <= len(ids) <= quota
-    assert queue == text.NOTHING_TO_SAY
+    assert queue == queues.NOTHING_TO_SAY
 
 
 def test_an_old_state_can_be_returned_to():
-    queue = text.typed_add(text.NOTHING_TYPED, ["a long message that waits"], BYTES)
-    first, later = text.typed_step(queue, LAYOUT)
-    text.typed_add(later, ["and more"], BYTES)
-    assert text.typed_step(queue, LAYOUT) == (first, later)
+    queue = queues.typed_add(queues.NOTHING_TYPED, ["a long message that waits"], BYTES)
+    first, later = queues.typed_step(queue, LAYOUT)
+    queues.typed_add(later, ["and more"], BYTES)
+    assert queues.typed_step(queue, LAYOUT) == (first, later)
 
 
 @pytest.mark.parametrize("slot", [-1, 5])
@@ -118,9 +118,9 @@ def test_a_slot_that_is_none_is_refused(slot):
     with pytest.raises(ValueError, match="slot"):
         returned((slot, "x", True))
     with pytest.raises(ValueError, match="slot"):
-        text.say_add(text.NOTHING_TO_SAY, 0, [], [("delegate", slot)], LAYOUT, BYTES)
+        queues.say_add(queues.NOTHING_TO_SAY, 0, [], [("delegate", slot)], LAYOUT, BYTES)
 
 
 def test_a_control_that_is_none_is_refused():
     with pytest.raises(ValueError, match="delegate or cancel"):
-        text.control_pair("speak", 0, LAYOUT)
+        queues.control_pair("speak", 0, LAYOUT)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from microturn.schemas.errors import InputError
 from microturn.schemas.layout import INKLING_IDS, LayoutSpec
 from microturn.schemas.strict import sha256_hex
-from microturn.transforms import o200k
-from microturn.transforms.tokenizer import BytesTokenizer, export_inkling, layout_for, load, well_formed
+from microturn.transforms.text.timed_words import well_formed
+from microturn.transforms.tokens import o200k
+from microturn.transforms.tokens.tokenizer import BytesTokenizer, export_inkling, layout_for, load
 
 anything = st.lists(st.characters() | st.sampled_from(["\ud83d", "\ude00", "\0", "\u202e", "\n", " "]), max_size=40).map(
     "".join

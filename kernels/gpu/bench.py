@@ -1,0 +1,87 @@
+"""How fast the Triton forms are, each beside what torch does for the same, on the GPU that is there.
+
+    python -m microturn.kernels.gpu.bench          prints a table: op, rows, dtype, ours, torch's, ratio
+
+Every op is first compared with torch's result (within tolerance) at the size that is timed; a line whose results differ says so in place
+of a time. Times are medians of whole calls through the public op, launch included, with the L2 cache emptied in between. Rows: 1 and 20
+(an append), 4096 (training).
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+import triton.testing
+from torch import Tensor
+
+from .. import activations, bags, convolution, documents, products, rows
+
+ROW_COUNTS = (1, 20, 4096)
+TOLERANCE = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
+Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
+
+
+def cases(num_rows: int, dtype: torch.dtype, width: int = 4096, vocabulary: int = 201_024) -> dict[str, Case]:
+    """Per op what is timed: ours, and torch's, on torch's default device."""
+    x, dy = _randn(num_rows, width, dtype), _randn(num_rows, width, dtype)
+    w, weight = _randn(width, width, dtype) / width**0.5, _randn(1, width, dtype)[0]
+    logits, targets = _randn(min(num_rows, 512), vocabulary, dtype), torch.arange(min(num_rows, 512))
+    codes, table = torch.randint(16, (num_rows, 80), dtype=torch.uint8), _randn(1280, width, dtype)
+    entries = codes.long() + torch.arange(80) * 16
+    taps, whole = _randn(width, 4, torch.float32), documents.ragged([num_rows])
+    x_needing = x.clone().requires_grad_()
+    w_needing = w.clone().requires_grad_()
+
+    def slopes(y: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return torch.autograd.grad(y(x_needing, w_needing), (x_needing, w_needing), dy)[1]
+
+    return {
+        "linear": (lambda: products.linear(x, w), lambda: F.linear(x, w)),
+        "linear, both ways": (lambda: slopes(products.linear), lambda: slopes(F.linear)),
+        "rms_norm": (lambda: rows.rms_norm(x, weight, 1e-6), lambda: F.rms_norm(x, (width,), weight, 1e-6)),
+        "swiglu": (lambda: activations.swiglu(x, dy), lambda: F.silu(x) * dy),
+        "gelu": (lambda: activations.gelu(x), lambda: F.gelu(x)),
+        "cross_entropy": (
+            lambda: rows.cross_entropy(logits, targets),
+            lambda: F.cross_entropy(logits.float(), targets, reduction="none"),
+        ),
+        "bag": (lambda: bags.bag(codes, table), lambda: F.embedding_bag(entries, table, mode="sum")),
+        "short_conv": (
+            lambda: convolution.short_conv(x, taps, whole)[0],
+            lambda: (F.conv1d(F.pad(x.float().T, (3, 0)), taps[:, None], groups=width).T + x.float()).to(dtype),
+        ),
+    }
+
+
+def lines() -> list[str]:
+    """The table, a line each."""
+    found = [f"{torch.cuda.get_device_name()}, torch {torch.__version__}, triton {triton.__version__}"]
+    found.append(f"{'op':20}{'dtype':>10}{'rows':>7}{'ours ms':>10}{'torch ms':>10}{'ours/torch':>12}")
+    for dtype in (torch.bfloat16, torch.float32):
+        for num_rows in ROW_COUNTS:
+            for name, (ours, torchs) in cases(num_rows, dtype).items():
+                label = f"{name:20}{str(dtype).removeprefix('torch.'):>10}{num_rows:>7}"
+                error = difference(ours(), torchs())
+                if not error < TOLERANCE[dtype]:
+                    found.append(f"{label}  results differ by {error:.1e} of the largest: not timed")
+                    continue
+                mine, theirs = (triton.testing.do_bench(call, return_mode="median") for call in (ours, torchs))
+                found.append(f"{label}{mine:10.3f}{theirs:10.3f}{mine / theirs:12.2f}")
+    return found
+
+
+def difference(ours: Tensor, torchs: Tensor) -> float:
+    """The largest difference, of the largest value."""
+    return float((ours.float() - torchs.float()).abs().max() / torchs.float().abs().max())
+
+
+def _randn(num_rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(num_rows, columns).to(dtype)
+
+
+if __name__ == "__main__":
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device here: there is nothing to time")
+    with torch.device("cuda"):
+        print("\n".join(lines()))
