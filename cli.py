@@ -28,6 +28,7 @@ COMMANDS = {
 BENCHES = {
     "law": ("trainer.bench.law", "law_bench", "What law 3 costs, beside the same equations in plain torch."),
     "loader": ("trainer.bench.loader", "loader_bench", "Tokens a second beside webdataset and lhotse; packing; restore."),
+    "train": ("trainer.bench.train", "train_bench", "Tokens a second of training, beside a plain dense transformer."),
 }
 
 

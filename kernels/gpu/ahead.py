@@ -25,14 +25,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from . import activations, bags, convolution, noise, products, router, rows, softmax
+from . import activations, attention, bags, convolution, experts, noise, products, router, rows, softmax
 from .launch import Launch, recorded
 from .tiles import ARCHITECTURES, NAMES
 
 FILES = {
     "activations": activations.rehearse,
+    "attention": attention.rehearse,
     "bags": bags.rehearse,
     "convolution": convolution.rehearse,
+    "experts": experts.rehearse,
     "noise": noise.rehearse,
     "products": products.rehearse,
     "router": router.rehearse,

@@ -80,6 +80,7 @@ def dq_kernel(
     KEYS: tl.constexpr, BAND: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """dq [T, H, D] and d_relative [T, H, R]."""
+    PIECE: tl.constexpr = max(BAND // 4, 16)  # of the band at a time: all of it would spill
     head = tl.program_id(1)
     t0, o_row, m_row, oldest, pages_at = _tile(tiles, tl.num_programs(0) - 1 - tl.program_id(0), head, window, ROWS, H, KEYS)
     pages += pages_at
@@ -102,9 +103,9 @@ def dq_kernel(
         ds = p * (_by_keys(dy, o_row, m_row, b_dy, v + at, b_v, D, ROWS, KEYS, BD, BK) - b_slope[:, None])
         b_dq = dot(ds.to(b_k.dtype), b_k, b_dq)
         if d0 < extent:
-            for first in tl.static_range(0, BAND, BAND // 4):
-                b_profiles = profiles_at(profiles, d0 + first, extent, R, BR, BAND // 4)
-                b_d_relative = dot(by_distance(ds, first, ROWS, KEYS, BAND // 4).to(b_k.dtype), tl.trans(b_profiles), b_d_relative)
+            for first in tl.static_range(0, BAND, PIECE):
+                b_profiles = profiles_at(profiles, d0 + first, extent, R, BR, PIECE)
+                b_d_relative = dot(by_distance(ds, first, ROWS, KEYS, PIECE).to(b_k.dtype), tl.trans(b_profiles), b_d_relative)
     o_d, o_r = tl.arange(0, BD), tl.arange(0, BR)
     tl.store(dq + o_row[:, None] * D + o_d[None, :], (b_dq * scale).to(dq.dtype.element_ty), mask=m_row[:, None] & (o_d < D)[None, :])
     b_d_relative = b_d_relative.to(d_relative.dtype.element_ty)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import triton.testing
 from torch import Tensor
 
-from .. import activations, bags, convolution, documents, products, rows
+from .. import activations, bags, convolution, documents, experts, pages, products, relative_attention, rows
 
 ROW_COUNTS = (1, 20, 4096)
 TOLERANCE = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
@@ -51,7 +51,38 @@ def cases(num_rows: int, dtype: torch.dtype, width: int = 4096, vocabulary: int 
             lambda: convolution.short_conv(x, taps, whole)[0],
             lambda: (F.conv1d(F.pad(x.float().T, (3, 0)), taps[:, None], groups=width).T + x.float()).to(dtype),
         ),
+        "attention": attention_case(num_rows, dtype),
+        "grouped_linear": experts_case(x, dtype),
     }
+
+
+def attention_case(num_rows: int, dtype: torch.dtype, heads: int = 32, kv_heads: int = 8, width: int = 128, extent: int = 1024) -> Case:
+    """The newest rows of a document of 4096 that see all of it; torch's gets the bias as a matrix that is already there."""
+    total, states = 4096, 16
+    q, relative = (_randn(num_rows, heads * n, dtype).view(num_rows, heads, n) for n in (width, states))
+    k, v = (_randn(total, kv_heads * width, dtype).view(total, kv_heads, width) for _ in range(2))
+    profiles, all_pages = _randn(states, extent, dtype) * 0.1, pages.fresh_table(documents.ragged([total]))
+    keys, values = pages.lay_out(k, all_pages), pages.lay_out(v, all_pages)
+    table = pages.page_table(documents.ragged([num_rows], [total - num_rows]), all_pages.pages)
+    distance = torch.arange(total - num_rows, total)[:, None] - torch.arange(total)
+    bias = (relative.transpose(0, 1) @ profiles).gather(2, distance.clamp(0, extent - 1).expand(heads, -1, -1))
+    bias = bias.masked_fill(distance >= extent, 0).masked_fill(distance < 0, float("-inf"))[None]
+    queries, plain_k, plain_v = (t.transpose(0, 1)[None].contiguous() for t in (q, k, v))
+    return (
+        lambda: relative_attention.attention(q, keys, values, relative, profiles, table, scale=1 / width, window=None),
+        lambda: F.scaled_dot_product_attention(queries, plain_k, plain_v, bias, scale=1 / width, enable_gqa=True)[0].transpose(0, 1),
+    )
+
+
+def experts_case(x: Tensor, dtype: torch.dtype, num_experts: int = 32, inner: int = 2048) -> Case:
+    """Products of 6 of 32 experts a row; torch's is one call per expert, who gets which rows known beforehand."""
+    w = torch.randn(num_experts, inner, x.shape[1]).to(dtype) / x.shape[1] ** 0.5
+    places = experts.expert_places(torch.rand(x.shape[0], num_experts).argsort(-1)[:, :6].contiguous(), num_experts)
+    groups = [(e, places.token_P[int(places.starts[e]) : int(places.starts[e + 1])]) for e in range(num_experts)]
+    return (
+        lambda: experts.grouped_linear(x, w, places, by_token=True),
+        lambda: torch.cat([F.linear(x[rows], w[e]) for e, rows in groups]),
+    )
 
 
 def lines() -> list[str]:

@@ -87,3 +87,12 @@ def test_a_conditional_put_lets_one_of_two_through(place):
     with pytest.raises(OSError):
         fs.pipe_file(path, b"second", mode="create")
     assert not Folder(place).write_new("once", b"third") and Folder(place).read("once") == b"first"
+
+
+def test_what_another_process_has_written_is_seen_at_once(place):
+    """s3fs keeps listings: one of before would hide the receipts of the workers."""
+    folder = Folder(place)
+    folder.write("a/mine", b"x")
+    assert folder.names("a") == ["a/mine"] and not folder.exists("a/theirs")
+    fsspec.filesystem("s3", skip_instance_cache=True).pipe_file(f"{place}/a/theirs", b"x")
+    assert folder.names("a") == ["a/mine", "a/theirs"] and folder.exists("a/theirs") and folder.size("a/theirs") == 1

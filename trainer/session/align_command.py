@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ... import kernels
 from ...kernels.selfcheck import as_integers
+from ...schemas.clock import TICK_FRAMES
 from ...schemas.errors import InputError
 from ..data import DataSpec, Loader, Mixture, OpenCorpus
 from ..model import Inputs, InteractionModel
@@ -120,7 +121,8 @@ def _documents(opened: Trained, data: str | None, split: str, documents: int, ti
 
 def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int) -> list[Check]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    talks, ticks = min(3, len(alignment.documents)), min(30, alignment.documents[0].inputs.rows.num_rows // 10)
+    talks = min(3, len(alignment.documents))
+    ticks = min(30, *(len(document.inputs.heard_codes) // TICK_FRAMES for document in alignment.documents[:talks]))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("aligning", total=5 * pairs + ticks + 1)
 
