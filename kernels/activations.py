@@ -174,6 +174,7 @@ class _Swiglu(Function):
 
             return *triton_form.swiglu_dx(dy, gate, up), None
         gate32, dy32 = _fp32(gate), _fp32(dy)
-        d_up = _silu(gate32).mul_(dy32)
-        d_gate = _silu_slope(gate32).mul_(up).mul_(dy32)
-        return d_gate.to(gate.dtype), d_up.to(up.dtype), None
+        sigma = _sigmoid(gate32)
+        silu = gate32 * sigma
+        d_gate = torch.addcmul(silu, silu, sigma, value=-1).add_(sigma).mul_(up).mul_(dy32)  # slope: σ + silu - silu·σ
+        return d_gate.to(gate.dtype), silu.mul_(dy32).to(up.dtype), None

@@ -115,7 +115,7 @@ class _ShortConv(Function):
         dw_KC = torch.empty(past + 1, seen_UC.shape[1])
         for tap in range(past + 1):
             later_UC = dy_UC[past - tap : past - tap + num_seen]  # the sums in which a row stood at this tap
-            dx_UC += later_UC * w_CK[:, tap]
+            dx_UC.addcmul_(later_UC, w_CK[:, tap])
             dw_KC[tap] = (later_UC * seen_UC).sum(0)
         row_place_T, _, _ = _places(rows, past)
         return dx_UC[row_place_T].to(x_TC.dtype), dw_KC.T.contiguous(), None, None, None

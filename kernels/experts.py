@@ -139,8 +139,12 @@ def _grouped_product(x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, by_token
 class _GroupedLinear(Function):
     @staticmethod
     def forward(ctx, x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, by_token: bool) -> Tensor:
-        ctx.save_for_backward(x_MK, w_ENK)
         ctx.places, ctx.by_token = places, by_token
+        if by_token and isinstance(places.starts, tuple):  # the CPU form gathers once, for both ways
+            x_PK = x_MK[places.token_P]
+            ctx.save_for_backward(x_PK, w_ENK)
+            return _grouped_product(x_PK, w_ENK, places, by_token=False)
+        ctx.save_for_backward(x_MK, w_ENK)
         return _grouped_product(x_MK, w_ENK, places, by_token)
 
     @staticmethod
@@ -158,16 +162,15 @@ class _GroupedLinear(Function):
             return dx_MK, dw_ENK, None, None
         groups = _groups(places.starts)
         if ctx.needs_input_grad[0]:
-            dx_MK = x_MK.new_empty(places.starts[-1], x_MK.shape[1])
+            dx_MK = torch.empty_like(x_MK)
             for expert, group in groups:
                 torch.mm(dy_PN[group], w_ENK[expert], out=dx_MK[group])
             if ctx.by_token:
                 dx_MK = _added_by_slot(dx_MK, places.place_Tk).to(x_MK.dtype)
         if ctx.needs_input_grad[1]:
-            x_PK = x_MK[places.token_P] if ctx.by_token else x_MK
             dw_ENK = torch.zeros_like(w_ENK)
             for expert, group in groups:
-                torch.mm(dy_PN[group].T, x_PK[group], out=dw_ENK[expert])
+                torch.mm(dy_PN[group].T, x_MK[group], out=dw_ENK[expert])
         return dx_MK, dw_ENK, None, None
 
 
@@ -186,13 +189,12 @@ class _Combine(Function):
             from .gpu import experts as triton_form
 
             return *triton_form.combine_backward(d_TN, y_PN, weights_Tk, ctx.places.place_Tk), None
-        place_Tk, d32_TN = ctx.places.place_Tk, d_TN.float()
-        dy_PN = torch.zeros_like(y_PN)  # the filling has no gradient
-        dw_Tk = torch.empty_like(weights_Tk)
-        for slot in range(place_Tk.shape[1]):
-            dy_PN[place_Tk[:, slot]] = (d32_TN * weights_Tk[:, slot, None]).to(y_PN.dtype)
-            dw_Tk[:, slot] = (d32_TN * y_PN[place_Tk[:, slot]]).sum(-1)
-        return dy_PN, dw_Tk, None
+        place_Tk = ctx.places.place_Tk
+        d_PN = d_TN.float()[ctx.places.token_P]
+        dw_Tk = (d_PN * y_PN).sum(-1)[place_Tk]
+        weights_P = torch.zeros(len(d_PN))  # the filling has no gradient
+        weights_P[place_Tk.flatten()] = weights_Tk.flatten()
+        return d_PN.mul_(weights_P[:, None]).to(y_PN.dtype), dw_Tk, None
 
 
 def _combined(y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:

@@ -14,6 +14,9 @@ Exponents stop at -80: below it the library's exp is a hundred times slower, and
 
 Backward recomputes the scores chunk by chunk: deterministic, and memory as in forward.
 
+That is the CPU form. The Triton form (gpu/attention.py) keeps a running maximum instead, and rounds weights to the values' dtype before
+they meet them, which matters in bf16.
+
 Letters: T rows, H heads, D columns of a head, G key/value heads, N pages, B = 64 rows of a page, R columns of the relative state, E extent.
 """
 
@@ -75,7 +78,7 @@ def attention(
         window: how many newest positions a row sees, its own included; None for all.
 
     Raises:
-        ValueError: shapes that do not fit, or a table without the pages of blocks that a row may see.
+        ValueError: shapes that do not fit, a table without the pages of blocks that a row may see; on a GPU, operands of several dtypes.
     """
     on_gpu = by_triton("attention", q_THD, k_NGBD, v_NGBD, relative_THR, profiles_RE)
     num_rows, heads, columns = q_THD.shape

@@ -31,7 +31,13 @@ Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def forward(operands: Operands, table: PageTable, scale: float, window: int | None) -> tuple[Tensor, Tensor]:
-    """y [T, H, D] in the dtype of q, and for `backward` log₂ of each row's sum of powers of two, fp32 [T, H]."""
+    """y [T, H, D] in the dtype of q, and for `backward` log₂ of each row's sum of powers of two, fp32 [T, H].
+
+    Raises:
+        ValueError: operands of several dtypes (a product of two would have to choose one), or a table without a block that a row may see.
+    """
+    if len({x.dtype for x in operands}) > 1:
+        raise ValueError(f"attention on a GPU takes operands of one dtype, not {[str(x.dtype) for x in operands]}")
     q_THD, *_, profiles_RE = operands = _steady(operands)
     size, sizes = tile_for("attention", q_THD), _sizes(operands)
     share = triton.next_power_of_2(sizes["H"] // sizes["G"])

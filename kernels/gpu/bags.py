@@ -46,7 +46,7 @@ def bag_dtable_kernel(
         o_r = start + tl.arange(0, BR).to(tl.int64)
         m_r = o_r < num_rows
         b_codes = tl.load(codes + o_r[None, :] * N + column[:, None], mask=m_v[:, None] & m_r[None, :], other=0)  # [BV, BR]
-        mine = b_codes.to(tl.int32) == level[:, None]  # rows beyond the last are zeros of dy
+        mine = b_codes == level[:, None]  # rows beyond the last are zeros of dy
         b_dy = tl.load(dy + o_r[:, None] * D + o_d[None, :], mask=m_r[:, None] & m_d[None, :], other=0.0)  # [BR, BD]
         total = dot(tl.where(mine, 1.0, 0.0).to(b_dy.dtype), b_dy, total)
     p_table = dtable + o_v.to(tl.int64)[:, None] * D + o_d[None, :]
@@ -67,7 +67,7 @@ def bag(codes_RN: Tensor, table_VD: Tensor) -> Tensor:
 
 def bag_dtable(dy_RD: Tensor, codes_RN: Tensor, entries: int) -> Tensor:
     """The gradient [V, D] of a table with `entries` rows, in the dtype of dy."""
-    dy_RD, codes_RN = steady(dy_RD), steady(codes_RN)
+    dy_RD, codes_RN = steady(dy_RD), steady(codes_RN.int())  # of codes loaded as bytes, Triton 3.7 makes tf32 products on sm_100
     (num_rows, width), columns = dy_RD.shape, codes_RN.shape[1]
     size = tile_for("bag, table", dy_RD)
     dtable_VD = dy_RD.new_empty(entries, width)

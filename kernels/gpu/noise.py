@@ -1,6 +1,7 @@
 """The Triton form of counter-based random numbers. Words are those of philox.py one folder up, on every machine; so are uniforms.
 
-One program makes blocks of four words from their counters; logarithms, sines and cosines are CUDA's accurate ones, in fp32.
+One program makes blocks of four words from their counters; logarithms are CUDA's accurate ones, sines and cosines polynomials, in
+fp32.
 
 Letters: P positions, D dims, Q = blocks of four dims.
 """
@@ -37,7 +38,23 @@ def _uniform(word):
 def _pair(u, v):
     """Two normals of two uniforms."""
     radius = tl.math.sqrt_rn(-2.0 * tl.log(u))
-    return radius * tl.cos(v * TWO_PI), radius * tl.sin(v * TWO_PI)
+    cosine, sine = _turn(v)
+    return radius * cosine, radius * sine
+
+
+@triton.jit
+def _turn(v):
+    """cos and sin of 2π v for v in (0, 1): the quarter that v is nearest to, and polynomials for the rest, |rest| ≤ 1/8 (exact). CUDA's own
+    would bring a table for large angles, in local memory. Source of the polynomials: Cephes, sinf.c.
+    """
+    quarter = (v * 4 + 0.5).to(tl.int32)
+    t = (v - quarter.to(tl.float32) * 0.25) * TWO_PI
+    z = t * t
+    sine = t + t * z * (-1.6666654611e-1 + z * (8.3321608736e-3 + z * -1.9515295891e-4))
+    cosine = 1 - 0.5 * z + z * z * (4.166664568298827e-2 + z * (-1.388731625493765e-3 + z * 2.443315711809948e-5))
+    swapped, down, left = quarter % 2 == 1, (quarter == 1) | (quarter == 2), (quarter == 2) | (quarter == 3)
+    across, up = tl.where(swapped, sine, cosine), tl.where(swapped, cosine, sine)
+    return tl.where(down, -across, across), tl.where(left, -up, up)
 
 
 @triton.jit(do_not_specialize=["num_positions", "k0", "k1", "draw"])

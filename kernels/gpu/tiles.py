@@ -50,7 +50,10 @@ TILES: dict[tuple[str, str, int], Tile] = {
     ("attention, profiles", "bf16", 90): Tile(64, 64, 256, 8, 2),
     ("attention, profiles", "bf16", 100): Tile(64, 64, 256, 8, 2),
     **{("attention", "fp32", architecture): Tile(64, 16, 16, 8, 1) for architecture in ARCHITECTURES},
-    **{(f"attention, {part}", "fp32", a): Tile(16, 16, 32, 8, 1) for part in ("gradients", "profiles") for a in ARCHITECTURES},
+    **{("attention, gradients", "fp32", architecture): Tile(16, 16, 32, 8, 1) for architecture in ARCHITECTURES},
+    ("attention, profiles", "fp32", 80): Tile(16, 16, 32, 8, 1),
+    ("attention, profiles", "fp32", 90): Tile(16, 16, 16, 8, 1),
+    ("attention, profiles", "fp32", 100): Tile(16, 16, 32, 8, 1),
     # blocks of rows and columns that are summed along rows (`rows`) or over them (`columns`), or not at all, and the like
     **{
         (op, dtype, architecture): size
