@@ -28,10 +28,11 @@ class DenseLayer(nn.Module):
 
     def forward(self, x_BTD: Tensor, distance_TT: Tensor) -> Tensor:
         rows = x_BTD.shape[1]
-        heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.inward(self.norms[0](x_BTD)).chunk(3, dim=-1)]
+        parts = self.inward(self.norms[0](x_BTD)).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         bias_HTT = -distance_TT.clamp(min=0) * torch.exp2(-self.slopes_H)[:, None, None]
         bias_HTT = bias_HTT.masked_fill(distance_TT < 0, -1e9).expand(len(x_BTD), -1, -1, -1)
-        read = F.scaled_dot_product_attention(*heads, attn_mask=bias_HTT).transpose(1, 2).reshape(len(x_BTD), rows, -1)
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_HTT).transpose(1, 2).reshape(len(x_BTD), rows, -1)
         x_BTD = x_BTD + self.outward(read)
         return x_BTD + self.down(F.gelu(self.up(self.norms[1](x_BTD))))
 

@@ -32,6 +32,10 @@ class Block(nn.Module):
         if isinstance(self.mlp, Mixture):
             y_TD, counts, load = self.mlp(self.mlp_norm(x_TD), rows, counted_T)
         else:
-            y_TD, counts, load = self.mlp(self.mlp_norm(x_TD)), torch.zeros(0, dtype=torch.int64), torch.zeros(())
+            y_TD, counts, load = (
+                self.mlp(self.mlp_norm(x_TD)),
+                x_TD.new_zeros(0, dtype=torch.int64),
+                x_TD.new_zeros((), dtype=torch.float32),
+            )
         y_TD, next_mlp = self.mlp_conv(y_TD, rows, past[1])
         return x_TD + y_TD, counts, load, ConvState(next_keys, next_values, next_attention, next_mlp)

@@ -53,9 +53,10 @@ def pixels(patches: Tensor, patch_px: Tensor) -> Tensor:
     """fp32 of the shape of `patches` [P, 2, 40, 40, 3]: divided by 255, CLIP's mean and deviation; padding counts as -1 of 255."""
     height, width = patches.shape[2:4]
     x = patches.float()
-    is_picture = (torch.arange(height) < patch_px[:, :1])[:, :, None] & (torch.arange(width) < patch_px[:, 1:])[:, None]
+    rows, columns = (torch.arange(size, device=patches.device) for size in (height, width))
+    is_picture = (rows < patch_px[:, :1])[:, :, None] & (columns < patch_px[:, 1:])[:, None]
     x = x.masked_fill_(~is_picture[:, None, :, :, None], PADDING)
-    return x.div_(255).sub_(torch.tensor(CLIP_MEAN)).div_(torch.tensor(CLIP_STD))
+    return x.div_(255).sub_(x.new_tensor(CLIP_MEAN)).div_(x.new_tensor(CLIP_STD))
 
 
 class Embedding(nn.Module):
@@ -69,7 +70,7 @@ class Embedding(nn.Module):
         self.patch = PatchMlp(spec)
 
     def forward(self, inputs: Inputs, dtype: torch.dtype) -> Tensor:
-        by_id = torch.ones(inputs.rows.num_rows, dtype=torch.bool)
+        by_id = torch.ones(inputs.rows.num_rows, dtype=torch.bool, device=inputs.ids.device)
         places, made = [], []
         if len(inputs.heard_rows):
             places.append(inputs.heard_rows)

@@ -101,17 +101,17 @@ def uneven(logits_TE: Tensor, chosen_Tk: Tensor, rows: Ragged, counted_T: Tensor
     It is 1 for an even load, and its gradient pushes scores of crowded experts down. Source: DeepSeek-V3, arXiv 2412.19437, eq. 17 to 20.
     """
     experts, documents = logits_TE.shape[1], rows.num_segments
-    document_T = torch.repeat_interleave(torch.arange(documents), torch.tensor(rows.lengths))
+    document_T = torch.repeat_interleave(torch.arange(documents), torch.tensor(rows.lengths)).to(logits_TE.device)
     if counted_T is not None:
         kept = torch.nonzero(counted_T)[:, 0]
         if not len(kept):
-            return torch.zeros(experts, dtype=torch.int64), torch.zeros(())
+            return chosen_Tk.new_zeros(experts), logits_TE.new_zeros(())
         logits_TE, chosen_Tk, document_T = logits_TE[kept], chosen_Tk[kept], document_T[kept]
     flat = (document_T[:, None] * experts + chosen_Tk).flatten()
     counts_DE = torch.bincount(flat, minlength=documents * experts).view(documents, experts)
     scores_TE = kernels.sigmoid(logits_TE)
     shares_TE = scores_TE / scores_TE.sum(-1, keepdim=True)
-    sums_DE = torch.zeros(documents, experts).index_add(0, document_T, shares_TE)
+    sums_DE = logits_TE.new_zeros(documents, experts).index_add(0, document_T, shares_TE)
     rows_D1 = torch.bincount(document_T, minlength=documents)[:, None].clamp(min=1)
     load = (counts_DE / rows_D1 * sums_DE).sum() * (experts / chosen_Tk.shape[1])
     return counts_DE.sum(0), load

@@ -75,14 +75,14 @@ class FlowHead(nn.Module):
         condition_FW, x_FX = self.condition(hidden_FD), noise_FX
         times = euler_times(self.steps)
         for start, stop in pairwise(times):
-            x_FX = x_FX + (stop - start) * self.velocity_given(condition_FW, x_FX, torch.full((len(x_FX),), start))
+            x_FX = x_FX + (stop - start) * self.velocity_given(condition_FW, x_FX, x_FX.new_full((len(x_FX),), start))
         return x_FX
 
 
 def waves(time_F: Tensor) -> Tensor:
     """Sines and cosines of times, fp32 [F, C], their speeds in geometric steps. The speeds are computed by Python: the same everywhere."""
     half = TIME_COLUMNS // 2
-    speeds = torch.tensor([SLOWEST * (FASTEST / SLOWEST) ** (i / (half - 1)) for i in range(half)])
+    speeds = time_F.new_tensor([SLOWEST * (FASTEST / SLOWEST) ** (i / (half - 1)) for i in range(half)])
     angle = time_F[:, None] * speeds
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
 

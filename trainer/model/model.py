@@ -67,8 +67,8 @@ class InteractionModel(nn.Module):
             if len(count):
                 counts.append(count)
                 loads.append(load)
-        counts_LE = torch.stack(counts) if counts else torch.zeros(0, self.spec.experts, dtype=torch.int64)
-        load = torch.stack(loads).sum() / len(loads) if loads else torch.zeros(())
+        counts_LE = torch.stack(counts) if counts else x_TD.new_zeros(0, self.spec.experts, dtype=torch.int64)
+        load = torch.stack(loads).sum() / len(loads) if loads else x_TD.new_zeros((), dtype=torch.float32)
         return Output(self.norm(x_TD), counts_LE, load, tuple(convs))
 
     def text_logits(self, hidden_TD: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def move_biases(model: InteractionModel, counts_LE: Tensor, rate: float) -> None
     """Nothing; moves every router's bias once, by the counts of one whole optimizer step (all batches and ranks)."""
     for router, counts_E in zip(model.routers(), counts_LE.double(), strict=True):
         step_E = torch.sign(counts_E.mean() - counts_E) * rate
-        router.bias += (step_E - step_E.mean()).to(router.bias.dtype)
+        router.bias += (step_E - step_E.mean()).to(router.bias)
 
 
 def crowding(counts_LE: Tensor) -> float:

@@ -33,6 +33,9 @@ OPTIONS = {  # option → where it stands in the config
 @click.option("--seed", metavar="S", type=click.IntRange(0), help="Of first weights, order and noise.  [default: 0]")
 @click.option("--workers", metavar="W", type=click.IntRange(0), help="Processes that make batches.  [default: 1]")
 @click.option("--threads", metavar="N", type=click.IntRange(1), help="Threads that compute.  [default: torch's choice]")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="What computes; cuda has run nowhere yet."
+)
 @click.option("--config", "config_path", type=click.Path(dir_okay=False), help="YAML or JSON; see --print-config.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the config, e.g. optimizer.lr=1e-3.")
 @click.option("--print-config", is_flag=True, help="Print the config that would be used, and stop.")
@@ -67,7 +70,7 @@ def train_command(ctx: click.Context, run: str, **options: Any) -> None:
     from ..scale.start import finish, start
     from .loop import Ended, train  # distributed checkpoints take seconds to import
 
-    world = start()
+    world = start(options["device"])
     console.quiet = world.rank > 0  # all say the same
     stop = _Stop(console)
     console.print(described(spec), markup=False, highlight=False, soft_wrap=True)

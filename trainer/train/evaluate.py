@@ -60,7 +60,8 @@ class Evaluation:
         totals = torch.zeros(4, dtype=torch.float64)
         with torch.no_grad():
             for batch in self._batches:
-                made, weight = sums(model, batch, draws=self._spec.losses.flow_draws, seed=self._spec.seed), weights(batch)
+                here = batch.to(next(model.parameters()).device)
+                made, weight = sums(model, here, draws=self._spec.losses.flow_draws, seed=self._spec.seed), weights(batch)
                 totals += torch.tensor([float(made.text), float(made.flow), weight.text, weight.flow], dtype=torch.float64)
         text, flow, text_weight, flow_weight = ranks.summed(totals).tolist()
         text, flow = text / max(text_weight, 1e-9), flow / max(flow_weight, 1e-9)

@@ -100,7 +100,7 @@ def train(
         if warning := folder.write_environment(step):
             audience.tell(warning)
         folder.cut_metrics(step)
-    return _Run(spec, folder, audience, asked_to_stop, mixture, model, optimizer, step, place, best).go()
+    return _Run(spec, folder, audience, asked_to_stop, mixture, model, optimizer, step, place, best, world.device).go()
 
 
 def refuse_small(model: ModelSpec, layout: LayoutSpec) -> None:
@@ -127,6 +127,7 @@ class _Run:
     step: int
     place: Place
     best: Best | None
+    device: torch.device
     saved_step: int = -1
     saved_at: float = 0.0
 
@@ -158,7 +159,7 @@ class _Run:
         while self.step < pace.steps:
             began = perf_counter()
             try:
-                step_batches = gather(batches)
+                step_batches = [batch.to(self.device) for batch in gather(batches)]
             except RuntimeError:
                 if not self.asked_to_stop():  # Ctrl-C may have reached the workers first: all steps so far are whole
                     raise

@@ -70,7 +70,7 @@ def flow_losses(model: InteractionModel, hidden_TD: Tensor, batch: Batch, *, dra
     learned = torch.nonzero(batch.flow_weights)[:, 0]
     rows, weight_F, speech_FX = batch.flow_rows[learned], batch.flow_weights[learned], batch.flow_targets[learned].flatten(1)
     condition_FW = model.flow.condition(hidden_TD[rows])
-    total = torch.zeros(())
+    total = speech_FX.new_zeros(())
     for draw in range(draws):
         noise_FX, time_F = noise(batch, rows, speech_FX.shape[1], draw=draw, seed=seed)
         point_FX = torch.lerp(noise_FX, speech_FX, time_F[:, None])
@@ -83,7 +83,7 @@ def noise(batch: Batch, rows_F: Tensor, values: int, *, draw: int, seed: int) ->
     """Standard normals [F, X] and times [F] in (0, 1) of these rows, which rise: functions of document, epoch, position and draw."""
     starts = batch.offsets[:-1]
     document_F = torch.searchsorted(batch.offsets, rows_F, right=True) - 1
-    normals, times = [torch.zeros(0, values)], [torch.zeros(0)]
+    normals, times = [batch.flow_targets.new_zeros(0, values)], [batch.flow_targets.new_zeros(0)]
     for document in torch.unique_consecutive(document_F).tolist():
         segment = batch.segments[document]
         positions = rows_F[document_F == document] - starts[document]

@@ -17,8 +17,9 @@ def world() -> int:
 def summed(values: Tensor) -> Tensor:
     """The tensor, added up over all ranks, on each of them. Order of addition is the backend's; sums of counts are exact."""
     if distributed.is_initialized() and world() > 1:
-        values = values.clone()
-        distributed.all_reduce(values)
+        sent = values.clone() if distributed.get_backend() != "nccl" else values.clone().cuda()  # NCCL adds up on GPUs only
+        distributed.all_reduce(sent)
+        return sent.to(values.device)
     return values
 
 

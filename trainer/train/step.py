@@ -110,10 +110,10 @@ def take(
         loss.backward()
         backward_s += perf_counter() - went_forward
         forward_s += went_forward - started
-        here = torch.stack([text.detach(), flow.detach(), load.detach()]).double()
+        here = torch.stack([text.detach(), flow.detach(), load.detach()]).double().cpu()
         _refuse_infinite(bool(here.isfinite().all()), "the loss", step, [batch])
         parts += here
-        counts_LE = counts_LE + made.counts_LE
+        counts_LE = counts_LE + made.counts_LE.cpu()
 
     started = perf_counter()
     fill_missing(parameters)
