@@ -139,12 +139,8 @@ def _grouped_product(x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, by_token
 class _GroupedLinear(Function):
     @staticmethod
     def forward(ctx, x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, by_token: bool) -> Tensor:
+        ctx.save_for_backward(x_MK, w_ENK)  # not the gathered rows: k times as many
         ctx.places, ctx.by_token = places, by_token
-        if by_token and isinstance(places.starts, tuple):  # the CPU form gathers once, for both ways
-            x_PK = x_MK[places.token_P]
-            ctx.save_for_backward(x_PK, w_ENK)
-            return _grouped_product(x_PK, w_ENK, places, by_token=False)
-        ctx.save_for_backward(x_MK, w_ENK)
         return _grouped_product(x_MK, w_ENK, places, by_token)
 
     @staticmethod
@@ -162,15 +158,16 @@ class _GroupedLinear(Function):
             return dx_MK, dw_ENK, None, None
         groups = _groups(places.starts)
         if ctx.needs_input_grad[0]:
-            dx_MK = torch.empty_like(x_MK)
+            dx_MK = x_MK.new_empty(places.starts[-1], x_MK.shape[1])
             for expert, group in groups:
                 torch.mm(dy_PN[group], w_ENK[expert], out=dx_MK[group])
             if ctx.by_token:
                 dx_MK = _added_by_slot(dx_MK, places.place_Tk).to(x_MK.dtype)
         if ctx.needs_input_grad[1]:
+            x_PK = x_MK[places.token_P] if ctx.by_token else x_MK
             dw_ENK = torch.zeros_like(w_ENK)
             for expert, group in groups:
-                torch.mm(dy_PN[group].T, x_MK[group], out=dw_ENK[expert])
+                torch.mm(dy_PN[group].T, x_PK[group], out=dw_ENK[expert])
         return dx_MK, dw_ENK, None, None
 
 

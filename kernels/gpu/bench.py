@@ -9,6 +9,7 @@ of a time. Times are medians of whole calls through the public op, launch includ
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +23,27 @@ TOLERANCE = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
 Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 
 
-def cases(num_rows: int, dtype: torch.dtype, width: int = 4096, vocabulary: int = 201_024) -> dict[str, Case]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """What is timed: by default, about one layer of the open model. `seen`: rows of the document that attention's newest rows belong to."""
+
+    width: int = 4096
+    vocabulary: int = 201_024
+    heads: int = 32
+    kv_heads: int = 8
+    head_dim: int = 128
+    extent: int = 1024
+    seen: int = 4096
+    experts: int = 32
+    expert_width: int = 2048
+
+
+def cases(num_rows: int, dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
     """Per op what is timed: ours, and torch's, on torch's default device."""
+    width = sizes.width
     x, dy = _randn(num_rows, width, dtype), _randn(num_rows, width, dtype)
     w, weight = _randn(width, width, dtype) / width**0.5, _randn(1, width, dtype)[0]
-    logits, targets = _randn(min(num_rows, 512), vocabulary, dtype), torch.arange(min(num_rows, 512))
+    logits, targets = _randn(min(num_rows, 512), sizes.vocabulary, dtype), torch.arange(min(num_rows, 512))
     codes, table = torch.randint(16, (num_rows, 80), dtype=torch.uint8), _randn(1280, width, dtype)
     entries = codes.long() + torch.arange(80) * 16
     taps, whole = _randn(width, 4, torch.float32), documents.ragged([num_rows])
@@ -51,14 +68,14 @@ def cases(num_rows: int, dtype: torch.dtype, width: int = 4096, vocabulary: int 
             lambda: convolution.short_conv(x, taps, whole)[0],
             lambda: (F.conv1d(F.pad(x.float().T, (3, 0)), taps[:, None], groups=width).T + x.float()).to(dtype),
         ),
-        "attention": attention_case(num_rows, dtype),
-        "grouped_linear": experts_case(x, dtype),
+        "attention": attention_case(num_rows, dtype, sizes),
+        "grouped_linear": experts_case(x, dtype, sizes),
     }
 
 
-def attention_case(num_rows: int, dtype: torch.dtype, heads: int = 32, kv_heads: int = 8, width: int = 128, extent: int = 1024) -> Case:
-    """The newest rows of a document of 4096 that see all of it; torch's gets the bias as a matrix that is already there."""
-    total, states = 4096, 16
+def attention_case(num_rows: int, dtype: torch.dtype, sizes: Sizes) -> Case:
+    """The newest rows of a document that see all of it; torch's gets the bias as a matrix that is already there."""
+    heads, kv_heads, width, extent, total, states = sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.extent, sizes.seen, 16
     q, relative = (_randn(num_rows, heads * n, dtype).view(num_rows, heads, n) for n in (width, states))
     k, v = (_randn(total, kv_heads * width, dtype).view(total, kv_heads, width) for _ in range(2))
     profiles, all_pages = _randn(states, extent, dtype) * 0.1, pages.fresh_table(documents.ragged([total]))
@@ -74,9 +91,10 @@ def attention_case(num_rows: int, dtype: torch.dtype, heads: int = 32, kv_heads:
     )
 
 
-def experts_case(x: Tensor, dtype: torch.dtype, num_experts: int = 32, inner: int = 2048) -> Case:
-    """Products of 6 of 32 experts a row; torch's is one call per expert, who gets which rows known beforehand."""
-    w = torch.randn(num_experts, inner, x.shape[1]).to(dtype) / x.shape[1] ** 0.5
+def experts_case(x: Tensor, dtype: torch.dtype, sizes: Sizes) -> Case:
+    """Products of 6 experts a row; torch's is one call per expert, who gets which rows known beforehand."""
+    num_experts = sizes.experts
+    w = torch.randn(num_experts, sizes.expert_width, x.shape[1]).to(dtype) / x.shape[1] ** 0.5
     places = experts.expert_places(torch.rand(x.shape[0], num_experts).argsort(-1)[:, :6].contiguous(), num_experts)
     groups = [(e, places.token_P[int(places.starts[e]) : int(places.starts[e + 1])]) for e in range(num_experts)]
     return (
@@ -91,7 +109,7 @@ def lines() -> list[str]:
     found.append(f"{'op':20}{'dtype':>10}{'rows':>7}{'ours ms':>10}{'torch ms':>10}{'ours/torch':>12}")
     for dtype in (torch.bfloat16, torch.float32):
         for num_rows in ROW_COUNTS:
-            for name, (ours, torchs) in cases(num_rows, dtype).items():
+            for name, (ours, torchs) in cases(num_rows, dtype, Sizes()).items():
                 label = f"{name:20}{str(dtype).removeprefix('torch.'):>10}{num_rows:>7}"
                 error = difference(ours(), torchs())
                 if not error < TOLERANCE[dtype]:

@@ -61,5 +61,5 @@ class Attention(nn.Module):
 
     def _grown(self, x_THC: Tensor, rows: Ragged) -> Tensor:
         """Queries or relative states of far positions, made larger by the logarithm of how far they are."""
-        far_T = ((kernels.positions_of(rows) + 1).float() / self.log_floor).clamp(min=1.0)
+        far_T = ((kernels.positions_of(rows, x_THC.device) + 1).float() / self.log_floor).clamp(min=1.0)
         return (x_THC.float() * (1.0 + self.log_slope * torch.log(far_T))[:, None, None]).to(x_THC.dtype)

@@ -60,9 +60,10 @@ class Inputs:
         """
         taken = [(s, start, stop) for s, (start, stop) in enumerate(zip(starts, stops, strict=True)) if stop > start]
         offsets, positions = self.rows.row_starts, self.rows.positions
-        index = torch.cat([torch.arange(offsets[s] + start, offsets[s] + stop) for s, start, stop in taken])
-        place = torch.full((self.rows.num_rows,), -1)
-        place[index] = torch.arange(len(index))
+        device = self.ids.device
+        index = torch.cat([torch.arange(offsets[s] + start, offsets[s] + stop, device=device) for s, start, stop in taken])
+        place = torch.full((self.rows.num_rows,), -1, device=device)
+        place[index] = torch.arange(len(index), device=device)
 
         def of_kind(rows: Tensor) -> tuple[Tensor, Tensor]:
             order = torch.argsort(place[rows], stable=True)

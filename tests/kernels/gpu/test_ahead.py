@@ -18,12 +18,12 @@ from microturn.kernels.gpu.launch import launch, recorded
 
 TABLE = (Path(__file__).parent / "ahead.txt").read_text(encoding="utf-8").splitlines()
 SHARED_BYTES = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # of one program; 80: what the smaller cards of its column have
-PRODUCTS = {"linear_kernel", "linear_dx_kernel", "linear_dw_kernel", "bag_dtable_kernel"}
+PRODUCTS = {
+    *("linear_kernel", "linear_dx_kernel", "linear_dw_kernel", "bag_dtable_kernel"),
+    *("attention_kernel", "dq_kernel", "dkv_kernel", "experts_kernel", "experts_dx_kernel", "experts_dw_kernel"),
+}
 
-
-def instruction_of(kernel: str, architecture: int) -> str:
-    """What a bf16 product of at least 64 rows must become."""
-    return {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}[architecture]
+INSTRUCTIONS = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}  # what a bf16 product of at least 64 rows must become
 
 
 def faults(found: ahead.Compiled) -> list[str]:
@@ -37,8 +37,8 @@ def faults(found: ahead.Compiled) -> list[str]:
         wrong.append(f"{name} wants {found.shared} bytes of shared memory")
     if found.dtype == "fp32" and found.instruction != "-":
         wrong.append(f"{name} has {found.instruction}: fp32 products must be IEEE")
-    is_product = found.kernel.partition("(")[0] in PRODUCTS
-    if found.dtype == "bf16" and is_product and not found.instruction.startswith(instruction_of(found.kernel, found.architecture)):
+    is_product = found.dtype == "bf16" and found.kernel.partition("(")[0] in PRODUCTS
+    if is_product and not found.instruction.startswith(INSTRUCTIONS[found.architecture]):
         wrong.append(f"{name} multiplies by {found.instruction}")
     return wrong
 
