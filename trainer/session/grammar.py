@@ -5,13 +5,31 @@
 A control pair counts two and is never split. A slot is delegated to when it is idle and cancelled when it is not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...schemas.layout import LayoutSpec
+from ...transforms.tokens import o200k, tokenizer
+
+
+def text_ids(layout: LayoutSpec, tokenizer_json: str | Path | None = None) -> Sequence[int]:
+    """The ids of text that may be said: those of the layout's tokenizer, without its special ones.
+
+    Raises InputError for a `file` layout without its tokenizer.json.
+    """
+    match layout.tokenizer:
+        case "bytes":
+            return range(256)
+        case "inkling":
+            return range(o200k.VOCAB_SIZE)
+        case _:
+            found = tokenizer.load(layout, tokenizer_json)
+            assert isinstance(found, tokenizer.FileTokenizer)
+            return sorted(found.ordinary_ids)
 
 
 @dataclass(frozen=True, slots=True)

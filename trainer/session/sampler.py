@@ -12,6 +12,7 @@ Letters: T talks, D columns, V vocabulary, X = 320 values of a frame.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from ..model.flow import SUB_FRAMES
 from ..model.inputs import continued
 from ..speech.frames import frames_of, noise_of
 from .engine import Engine, Session
-from .grammar import Grammar, Said
+from .grammar import Grammar, Said, text_ids
 from .rows import Perceived, of_frame, of_ids, of_tick
 
 TEXT = "text"
@@ -93,11 +94,11 @@ class Sampler:
     """Performs ticks on an engine's sessions."""
 
     def __init__(
-        self, engine: Engine, layout: LayoutSpec, sampling: Sampling | None = None, *, text_ids: Sequence[int] = range(256)
+        self, engine: Engine, layout: LayoutSpec, sampling: Sampling | None = None, *, tokenizer_json: str | Path | None = None
     ) -> None:
-        """`text_ids` are those of the layout's tokenizer that may be said; the default is that of `bytes`."""
+        """`tokenizer_json` is needed for a `file` layout: it says which ids are text."""
         self.engine, self.layout, self.sampling = engine, layout, sampling or Sampling()
-        self.grammar = Grammar(layout, engine.model.spec.vocabulary, text_ids)
+        self.grammar = Grammar(layout, engine.model.spec.vocabulary, text_ids(layout, tokenizer_json))
 
     def begin(self, key: str, *, rows: int, prologue_ids: Sequence[int] = ()) -> Talk:
         """A talk before its first tick. `rows` is what it may ever have."""
