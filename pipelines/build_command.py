@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES, clock_text
 from ..schemas.errors import InputError, MicroturnError
 from ..schemas.spec import FeatureSpec
-from .options import DEFAULT_SPLITS, layout_of, spec_of, splits_of
+from .input.options import DEFAULT_SPLITS, layout_of, spec_of, splits_of
 
 if TYPE_CHECKING:
     from .settle import Verdict
@@ -97,12 +97,12 @@ def _apart(ctx: click.Context, arguments: tuple[str, ...]) -> tuple[str, str, li
 def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: dict[str, Any]) -> int:
     _quiet_beam()
     from . import run
-    from .commit import read_dataset
-    from .inputs import read_sessions, refuse_entangled
-    from .plan import make_plan
+    from .corpus.commit import read_dataset
+    from .input.inputs import read_sessions, refuse_entangled
+    from .input.plan import make_plan
     from .runners import workers
-    from .storage import Folder
-    from .toolchain import toolchain_digest
+    from .sessions.toolchain import toolchain_digest
+    from .storage.folders import Folder
 
     def say(sentence: str) -> None:
         console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
@@ -173,7 +173,7 @@ def _standing(standing: "Standing", num_sessions: int) -> str:
 
 def _exit_code(console: Console, totals: dict[str, int], limit: float) -> int:
     """0, or 3 with the reason said: more was dropped than is allowed, or nothing is left."""
-    from .drops import shares
+    from .sessions.drops import shares
 
     lost = shares(totals)
     if not totals["num_windows"]:
@@ -188,7 +188,7 @@ def _exit_code(console: Console, totals: dict[str, int], limit: float) -> int:
 
 def _reasons(out: str, dataset: dict[str, Any]) -> Iterator[str]:
     """A sentence for each session that the last build dropped whole."""
-    from .corpus import Corpus
+    from .corpus.reader import Corpus
 
     for row in Corpus.open(out).ledger(dataset["rejected"][-1]["name"]):
         if row["entry"] == "session":
@@ -214,7 +214,7 @@ def _words_told(totals: dict[str, int]) -> str:
 
 
 def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: "Verdict") -> None:
-    from .drops import shares
+    from .sessions.drops import shares
 
     totals, digests = dataset["totals"], dataset["digests"]
     counts = f"{verdict.fresh} new, {verdict.known} known, {totals['rejected_sessions']} dropped whole"

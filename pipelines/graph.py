@@ -14,14 +14,14 @@ from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..transforms.tokens import tokenizer
-from . import receipts
-from .child import ChildCrashed, ChildFault, ChildLost, MediaProcess
-from .commit import DATASET, commit, dataset_digest, is_committed, read_dataset, sweep
-from .gather import assign, write_shard
-from .lease import refuse_lost
+from .corpus.commit import DATASET, commit, dataset_digest, is_committed, read_dataset, sweep
+from .sessions import receipts
+from .sessions.child import ChildCrashed, ChildFault, ChildLost, MediaProcess
+from .sessions.toolchain import toolchain, toolchain_digest
 from .settle import Verdict, settle
-from .storage import Folder
-from .toolchain import toolchain, toolchain_digest
+from .shards.gather import assign, write_shard
+from .storage.folders import Folder
+from .storage.lease import refuse_lost
 from .watch import WorkerNote
 
 
@@ -30,7 +30,7 @@ class Build:
     """What every step of the graph is told: folders by their URIs, the specs, and what was committed before.
 
     Attributes:
-        lease: token of the driver's lease on `out` (pipelines/lease.py); "" when nobody else can be at work there.
+        lease: token of the driver's lease on `out` (pipelines/storage/lease.py); "" when nobody else can be at work there.
         base: digest of the dataset.json that this build starts from, "" for none.
         known: session key → source digest of the committed windows; refused: session key → why a committed ledger rejects it.
         next_number: split → number of the next shard.

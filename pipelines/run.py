@@ -17,16 +17,19 @@ from ..schemas.layout import LayoutSpec
 from ..schemas.receipts import Outcome, WorkItem
 from ..schemas.spec import FeatureSpec
 from ..transforms.tokens import tokenizer
-from . import receipts, rejected, runners, storage
-from .commit import dataset_digest, read_dataset
-from .gather import read_table
+from . import runners
+from .corpus import rejected
+from .corpus.commit import dataset_digest, read_dataset
 from .graph import Build, BuildCorpus
-from .lease import Lease
-from .options import DEFAULT_SPLITS, splits_of
-from .parts import PARTS
-from .plan import Plan
+from .input.options import DEFAULT_SPLITS, splits_of
+from .input.plan import Plan
+from .sessions import receipts
 from .settle import VERDICT, Verdict
-from .storage import Folder
+from .storage import folders
+from .storage.folders import Folder
+from .storage.lease import Lease
+from .storage.parts import PARTS
+from .storage.tables import read_table
 from .watch import Standing, Watch, input_bytes
 
 STAGING = ".staging"
@@ -85,7 +88,7 @@ def run(
     out, staging = Folder(settings.out), settings.staging_folder
     with contextlib.ExitStack() as leases:
         lease = leases.enter_context(Lease(out, tell))
-        if not storage.within(staging.uri, out.uri):
+        if not folders.within(staging.uri, out.uri):
             leases.enter_context(Lease(staging, tell))
         build = _prepared(out, staging, settings, toolchain, lease.token)
         with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
@@ -109,8 +112,8 @@ def _prepared(out: Folder, staging: Folder, settings: Settings, toolchain: str, 
     _refuse_other(before, settings, toolchain)
     _refuse_damaged(out, before)
     return Build(
-        out=storage.absolute(settings.out),
-        staging=storage.absolute(staging.uri),
+        out=folders.absolute(settings.out),
+        staging=folders.absolute(staging.uri),
         spec=settings.spec,
         layout=settings.layout,
         tokenizer_path=settings.tokenizer_path and os.path.abspath(settings.tokenizer_path),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from ..schemas.receipts import Outcome
 from ..schemas.strict import Strict
-from .storage import Folder
+from .storage.folders import Folder
 
 VERDICT = "verdict.json"
 MAX_SHOWN = 1000  # messages kept

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from .verify import Findings
+from .corpus.verify import Findings
 
 MAX_SHOWN = 50
 
@@ -29,9 +29,9 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
 
     Exit codes: 0 everything is as claimed, 1 it is not (each difference is a line on stdout).
     """
-    from .against import against
-    from .corpus import Corpus
-    from .verify import verify
+    from .corpus.against import against
+    from .corpus.reader import Corpus
+    from .corpus.verify import verify
 
     console = Console(stderr=True)
     corpus = Corpus.open(out)
@@ -54,9 +54,9 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
 
 
 def _against(console: Console, corpus: Any, options: dict[str, Any], against: Any) -> Findings:
-    from .inputs import read_sessions
-    from .plan import make_plan
-    from .toolchain import toolchain_digest
+    from .input.inputs import read_sessions
+    from .input.plan import make_plan
+    from .sessions.toolchain import toolchain_digest
 
     here = toolchain_digest()
     if here != corpus.dataset["digests"]["toolchain"]:

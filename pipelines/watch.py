@@ -15,7 +15,7 @@ from typing import Literal
 from ..schemas.clock import SAMPLE_RATE_HZ
 from ..schemas.receipts import WorkItem
 from ..schemas.strict import Strict
-from .storage import Folder
+from .storage.folders import Folder
 
 UNDER_WAY = "under-way"
 EVERY_S = 1.0  # between two writings of a note

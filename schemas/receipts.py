@@ -162,7 +162,7 @@ class ShardSummary(Strict):
 
     Attributes:
         sha256: of the tar; `index_digest`, `ledger_digest`: of the rows (schemas/tables.py `rows_digest`).
-        drops: what its ledger counts (pipelines/drops.py).
+        drops: what its ledger counts (pipelines/sessions/drops.py).
     """
 
     name: str

@@ -16,15 +16,16 @@ from unittest import mock
 
 import numpy as np
 import soundfile
-from microturn.pipelines import featurise, graph, run
+from microturn.pipelines import graph, run
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.lay import lay_out
-from microturn.pipelines.parts import PartReader
-from microturn.pipelines.plan import Plan, make_plan
+from microturn.pipelines.corpus.verify import verify
+from microturn.pipelines.input.plan import Plan, make_plan
+from microturn.pipelines.sessions import featurise
+from microturn.pipelines.sessions.toolchain import toolchain_digest
 from microturn.pipelines.settle import Verdict
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.toolchain import toolchain_digest
-from microturn.pipelines.verify import verify
+from microturn.pipelines.shards.lay import lay_out
+from microturn.pipelines.storage.folders import Folder
+from microturn.pipelines.storage.parts import PartReader
 from microturn.schemas import record
 from microturn.schemas.errors import MicroturnError
 from microturn.schemas.layout import LayoutSpec

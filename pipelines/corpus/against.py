@@ -3,17 +3,17 @@
 import tempfile
 from typing import Any
 
-from ..schemas.errors import MicroturnError
-from ..schemas.receipts import Outcome, WorkItem
-from ..schemas.strict import sha256_hex
-from ..transforms.tokens.tokenizer import Tokenizer
-from ..transforms.tokens.tokenizer import load as load_tokenizer
-from . import receipts
-from .child import MediaProcess
-from .corpus import Corpus
-from .lay import lay_out
-from .parts import PartReader
-from .storage import Folder
+from ...schemas.errors import MicroturnError
+from ...schemas.receipts import Outcome, WorkItem
+from ...schemas.strict import sha256_hex
+from ...transforms.tokens.tokenizer import Tokenizer
+from ...transforms.tokens.tokenizer import load as load_tokenizer
+from ..sessions import receipts
+from ..sessions.child import MediaProcess
+from ..shards.lay import lay_out
+from ..storage.folders import Folder
+from ..storage.parts import PartReader
+from .reader import Corpus
 from .verify import Findings, Tell
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ..schemas.clock import TICK_SAMPLES, clock_text
-from ..schemas.record import ARRAY_MEMBERS, LABEL_MEMBERS
-from .gather import read_table
-from .storage import Folder
+from ...schemas.clock import TICK_SAMPLES, clock_text
+from ...schemas.record import ARRAY_MEMBERS, LABEL_MEMBERS
+from ..storage.folders import Folder
+from ..storage.tables import read_table
 
 CARD = "README.md"
 ENERGON_VERSION = "7.4.1"  # the version this metadata was tried with

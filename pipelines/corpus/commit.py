@@ -11,16 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schemas.errors import CorpusError
-from ..schemas.layout import LayoutSpec
-from ..schemas.receipts import Receipt, ShardSummary
-from ..schemas.spec import FeatureSpec
-from ..schemas.strict import sha256_hex
+from ...schemas.errors import CorpusError
+from ...schemas.layout import LayoutSpec
+from ...schemas.receipts import Receipt, ShardSummary
+from ...schemas.spec import FeatureSpec
+from ...schemas.strict import sha256_hex
+from ..sessions.drops import COUNTS
+from ..sessions.toolchain import digest_of
+from ..storage.folders import Folder
+from ..storage.tables import read_table
 from . import cards, rejected
-from .drops import COUNTS
-from .gather import read_table
-from .storage import Folder
-from .toolchain import digest_of
 
 DATASET = "dataset.json"
 FORMAT_VERSION = 1

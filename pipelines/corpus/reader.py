@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..schemas import record
-from ..schemas.errors import CorpusError, InputError
-from ..schemas.layout import LayoutSpec
-from ..schemas.spec import FeatureSpec
+from ...schemas import record
+from ...schemas.errors import CorpusError, InputError
+from ...schemas.layout import LayoutSpec
+from ...schemas.spec import FeatureSpec
+from ..storage.folders import Folder
+from ..storage.tables import read_table
 from .commit import DATASET, read_dataset
-from .gather import read_table
-from .storage import Folder
 
 
 @dataclass(frozen=True, kw_only=True)

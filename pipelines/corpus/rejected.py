@@ -6,11 +6,11 @@ A file that a committed dataset.json names is never changed: rows that stay move
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..schemas.receipts import Receipt
-from ..schemas.tables import LEDGER_SCHEMA, LedgerRow, rows_digest
-from .drops import drops, num_dropped_whole
-from .gather import read_table, write_table
-from .storage import Folder
+from ...schemas.receipts import Receipt
+from ...schemas.tables import LEDGER_SCHEMA, LedgerRow, rows_digest
+from ..sessions.drops import drops, num_dropped_whole
+from ..storage.folders import Folder
+from ..storage.tables import read_table, write_table
 
 Part = Mapping[str, Any]  # what dataset.json says of such a file
 

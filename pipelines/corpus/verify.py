@@ -1,7 +1,7 @@
 """Everything a corpus claims, recomputed: hashes, digests, schemas, counts, ledger sums, tokens, and how windows continue each other.
 
 A fault is a sentence; nothing is repaired. Not looked at: README.md, which people edit, and report.html; croissant.json and `.nv-meta` only
-where this version of microturn wrote them. What only the raw files can tell is pipelines/against.py.
+where this version of microturn wrote them. What only the raw files can tell is pipelines/corpus/against.py.
 """
 
 import hashlib
@@ -11,21 +11,22 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from .. import __version__
-from ..schemas import keys, record
-from ..schemas.errors import CorpusError
-from ..schemas.layout import LayoutSpec
-from ..schemas.tables import LedgerRow, open_sums, rows_digest
-from ..transforms.tokens.tokenizer import Tokenizer
-from ..transforms.tokens.tokenizer import load as load_tokenizer
-from ..transforms.tokens.view_window import tokens_again
-from . import cards, tar
+from ... import __version__
+from ...schemas import keys, record
+from ...schemas.errors import CorpusError
+from ...schemas.layout import LayoutSpec
+from ...schemas.tables import LedgerRow, open_sums, rows_digest
+from ...transforms.tokens.tokenizer import Tokenizer
+from ...transforms.tokens.tokenizer import load as load_tokenizer
+from ...transforms.tokens.view_window import tokens_again
+from ..sessions.drops import drops, num_dropped_whole
+from ..sessions.toolchain import digest_of
+from ..shards.describe import DESCRIBED, describe
+from ..storage import tar
+from ..storage.folders import sha256_of
+from . import cards
 from .commit import content_digest, layout_digest, totals
-from .corpus import Corpus, grouped
-from .describe import DESCRIBED, describe
-from .drops import drops, num_dropped_whole
-from .storage import sha256_of
-from .toolchain import digest_of
+from .reader import Corpus, grouped
 
 Tell = Callable[[int, int], None]  # bytes verified, bytes in all
 FOLDERS = ("shards", "index", "ledger")

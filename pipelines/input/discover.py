@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ..schemas.errors import InputError
-from ..schemas.manifest import Session
-from .storage import Folder
+from ...schemas.errors import InputError
+from ...schemas.manifest import Session
+from ..storage.folders import Folder
 
 AUDIO = {"aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus", "sph", "wav", "wma"}
 VIDEO = {"avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"}

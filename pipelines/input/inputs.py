@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..schemas.errors import InputError, MicroturnError
-from ..schemas.manifest import Session
-from . import child, storage
+from ...schemas.errors import InputError, MicroturnError
+from ...schemas.manifest import Session
+from ..sessions import child
+from ..storage import folders
+from ..storage.folders import Folder
 from .discover import Look, discover, find_manifest, is_media
 from .plan import read_manifest
-from .storage import Folder
 
 MAX_NAMED = 5
 
@@ -29,10 +30,10 @@ def read_sessions(input_: str, infer: bool, say: Callable[[str], None], *, numbe
     Raises InputError for a manifest with bad rows, and where nothing is found.
     """
     one = ""
-    if not storage.is_folder(input_):
+    if not folders.is_folder(input_):
         if not is_media(input_):
-            return Input(sessions=tuple(read_manifest(storage.read_input(input_), input_)), root=storage.parent(input_))
-        input_, one = storage.parent(input_), input_.rpartition("/")[2]
+            return Input(sessions=tuple(read_manifest(folders.read_input(input_), input_)), root=folders.parent(input_))
+        input_, one = folders.parent(input_), input_.rpartition("/")[2]
     folder = Folder(input_)
     manifest = "" if infer or one else find_manifest(folder)
     if manifest:
@@ -58,10 +59,10 @@ def read_sessions(input_: str, infer: bool, say: Callable[[str], None], *, numbe
 def refuse_entangled(input_: str, out: str) -> None:
     """Nothing where the folder INPUT and OUT are apart. Raises InputError: what a build writes would be input of the next, and what it
     sweeps from its own folders could be a recording."""
-    if not storage.is_folder(input_):
+    if not folders.is_folder(input_):
         return
     hint = "give OUT a folder of its own, beside INPUT"
-    if storage.within(out, input_):
+    if folders.within(out, input_):
         raise InputError(f"OUT {out} lies in INPUT {input_}", hint=hint)
-    if storage.within(input_, out):
+    if folders.within(input_, out):
         raise InputError(f"INPUT {input_} lies in OUT {out}", hint=hint)

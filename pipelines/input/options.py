@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from ..schemas.errors import InputError
-from ..schemas.layout import LayoutSpec
-from ..schemas.spec import FeatureSpec
+from ...schemas.errors import InputError
+from ...schemas.layout import LayoutSpec
+from ...schemas.spec import FeatureSpec
 
 DEFAULT_SPLITS = "train=0.98,val=0.01,test=0.01"
 SPLIT = r"[a-z0-9_]{1,16}"  # as in a manifest
@@ -46,7 +46,7 @@ def spec_of(path: str | None, settings: Sequence[str]) -> FeatureSpec:
 
 def layout_of(name: str) -> tuple[LayoutSpec, str]:
     """(layout, path of the tokenizer.json or "") of `--tokenizer`. Raises InputError."""
-    from ..transforms.tokens.tokenizer import layout_for
+    from ...transforms.tokens.tokenizer import layout_for
 
     if name in ("bytes", "inkling"):
         return LayoutSpec.named(name), ""

@@ -14,19 +14,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ..schemas import keys
-from ..schemas.errors import InputError, MediaError
-from ..schemas.manifest import Session
-from ..schemas.receipts import FileIdentity, Receipt, WorkItem
-from ..schemas.spec import FeatureSpec
-from ..schemas.strict import canonical_json, sha256_hex
-from ..schemas.tables import LedgerRow
-from . import receipts, storage
-from .drops import DUPLICATE_KEPT
-from .receipts import paths_of, source_digest
+from ...schemas import keys
+from ...schemas.errors import InputError, MediaError
+from ...schemas.manifest import Session
+from ...schemas.receipts import FileIdentity, Receipt, WorkItem
+from ...schemas.spec import FeatureSpec
+from ...schemas.strict import canonical_json, sha256_hex
+from ...schemas.tables import LedgerRow
+from ..sessions import receipts
+from ..sessions.drops import DUPLICATE_KEPT
+from ..sessions.receipts import NOT_A_FILE, NOT_THERE, paths_of, source_digest
+from ..storage import folders
 
 MAX_ERRORS_SHOWN = 20
-NOT_THERE, NOT_A_FILE = -1, -2  # size_bytes of what the plan did not find, and of a folder, a pipe, a device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +94,7 @@ def make_plan(
     `root` is where relative paths start; `splits` maps a split to its share; `salt`, unless empty, replaces every speaker by a salted hash
     and hides the names of files; `unnamed` are files whose names are no text, escaped: each is a session that is dropped.
     """
-    root = storage.absolute(root)
+    root = folders.absolute(root)
     by_key: dict[str, list[Session]] = {}  # not by id: an id can be written that has the key of another
     for session in sessions:
         by_key.setdefault(keys.session_key(session.id), []).append(session)
@@ -127,8 +127,8 @@ def _item(session: Session, root: str, spec: FeatureSpec, toolchain: str, splits
 
 def _identify(root: str, path: str) -> FileIdentity:
     try:
-        return storage.identify(root, path)
-    except storage.NotAFileError:
+        return folders.identify(root, path)
+    except folders.NotAFileError:
         return FileIdentity(path=path, size_bytes=NOT_A_FILE, stamp="")
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         return FileIdentity(path=path, size_bytes=NOT_THERE if _names_nothing(error) else 0, stamp="")  # else: reading it will tell
@@ -145,8 +145,8 @@ def _content(session: Session, root: str) -> str:
     digests = {}
     for path in paths_of(session):
         try:
-            with storage.open_source(root, path) as file:
-                digests[path] = storage.sha256_of(file)
+            with folders.open_source(root, path) as file:
+                digests[path] = folders.sha256_of(file)
         except (OSError, ValueError, MediaError):
             digests[path] = f"not read: {path}"
     return source_digest(session, digests)

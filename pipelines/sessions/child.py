@@ -18,12 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..schemas.errors import MediaError, MicroturnError
+from ...schemas.errors import MediaError, MicroturnError
 
 # The machine killed it, or it hung: retried, then unsettled. Any other signal is the decoder's own crash on this content.
 _MACHINE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 SILENCE_S = 600.0  # a child that has got no further for so long hangs
-COMMAND = (sys.executable, "-P", "-m", "microturn.pipelines.child")  # -P: no module of the folder that we happen to stand in
+COMMAND = (sys.executable, "-P", "-m", "microturn.pipelines.sessions.child")  # -P: no module of the folder that we happen to stand in
 
 
 class ChildLost(MicroturnError):
@@ -52,31 +52,34 @@ class MediaProcess:
 
         Raises:
             ChildCrashed: the child died of a signal of its own, twice: content that crashes the decoder.
-            ChildLost: it hung or was killed, twice.
+            ChildLost: it hung or was killed, twice; or two tries failed in different ways, so that content is not shown to be at fault.
             ChildFault: it raised what it should not, twice.
             OSError: it could not read or write, or had no memory, twice.
             MediaError: as the child raised it.
             Whatever `on_progress` raises, as it is; the child is ended.
         """
-        for attempt in (1, 2):
+        tries: list[Exception] = []
+        while len(tries) < 2:
             try:
                 answer = self._ask(verb, request, on_progress)
-            except (ChildLost, ChildCrashed):
+            except (ChildLost, ChildCrashed) as error:
                 self.close()
-                if attempt == 2:
-                    raise
+                tries.append(error)
                 continue
             except BaseException:  # the callback's own, or Ctrl-C: nobody waits for this answer any more
                 self.close()
                 raise
             if "result" in answer:
                 return answer["result"]
-            error = _as_raised(answer["error"])
-            if attempt == 2 or (isinstance(error, MediaError) and not isinstance(error, ChildFault)):
-                raise error
-            if isinstance(error, ChildFault):
+            tries.append(_as_raised(answer["error"]))
+            if isinstance(tries[-1], ChildFault):
                 self.close()  # a fault may leave anything behind
-        raise AssertionError("unreachable")
+            elif isinstance(tries[-1], MediaError):
+                raise tries[-1]
+        first, second = tries
+        if isinstance(second, MediaError) and type(first) is not type(second):
+            raise ChildLost(f"two tries failed in different ways: {first}; {second}")
+        raise second
 
     def close(self) -> None:
         """Ends the child."""
@@ -187,8 +190,8 @@ def _raise_open_files() -> None:
 
 
 def _place(error: BaseException) -> str:
-    """The last line of our own code that the error came through, `pipelines/featurise.py:120`: no folder of this machine is in it."""
-    home = Path(__file__).resolve().parent.parent
+    """The last line of our code that the error came through, `pipelines/sessions/featurise.py:120`, without a folder of this machine."""
+    home = Path(__file__).resolve().parents[2]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(home)]
     return f"{Path(frames[-1].filename).relative_to(home)}:{frames[-1].lineno}" if frames else "no code of ours"
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..schemas.clock import SAMPLE_RATE_HZ
-from ..schemas.receipts import Drops
-from ..schemas.tables import LedgerRow
+from ...schemas.clock import SAMPLE_RATE_HZ
+from ...schemas.receipts import Drops
+from ...schemas.tables import LedgerRow
 
 DUPLICATE_KEPT = "duplicate_identical"  # the ledger's reason for a row that repeats another, which is kept
 COUNTS = tuple(Drops.model_fields)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..schemas import keys, record
-from ..schemas.clock import TICK_SAMPLES
-from ..schemas.errors import MediaError
-from ..schemas.receipts import MemberAt, Receipt, WindowReceipt, WorkItem
-from ..transforms.media import decode
-from ..transforms.sessions.recording import Recording
-from . import receipts, storage
-from .lay import LIGHT_MEMBERS
-from .parts import PartWriter
-from .plan import NOT_THERE
-from .storage import Folder
+from ...schemas import keys, record
+from ...schemas.clock import TICK_SAMPLES
+from ...schemas.errors import MediaError
+from ...schemas.receipts import MemberAt, Receipt, WindowReceipt, WorkItem
+from ...transforms.media import decode
+from ...transforms.sessions.recording import Recording
+from ..storage import folders
+from ..storage.folders import Folder
+from ..storage.parts import LIGHT_MEMBERS, PartWriter
+from . import receipts
+from .receipts import NOT_THERE
 
 PART_WINDOWS = 10
 Progress = Callable[[int], None]
@@ -43,10 +43,10 @@ def featurise_request(request: dict[str, Any], progress: Progress) -> dict[str, 
 
 
 def look_request(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """The child's verb `look`: what the header of a file says (pipelines/discover.py Look)."""
-    from ..schemas.spec import LimitSpec
+    """The child's verb `look`: what the header of a file says (pipelines/input/discover.py Look)."""
+    from ...schemas.spec import LimitSpec
 
-    with storage.open_source(request["root"], request["path"]) as source:
+    with folders.open_source(request["root"], request["path"]) as source:
         found = decode.probe(source, LimitSpec())
     audio = next((s for s in found.streams if s.kind == "audio"), None)
     seconds = audio.declared / audio.rate_hz if audio is not None and audio.declared > 0 else 0.0
@@ -57,7 +57,7 @@ def _featurise(item: WorkItem, staging: Folder, progress: Progress) -> Receipt:
     missing = [identity.path for identity in item.files if identity.size_bytes == NOT_THERE]
     if missing:
         raise MediaError(f"{missing[0]}: no such file", reason="missing_file", hint="mend the path in the manifest, or bring the file back")
-    with Recording(item.session, lambda path: storage.open_source(item.root, path), item.spec) as recording:
+    with Recording(item.session, lambda path: folders.open_source(item.root, path), item.spec) as recording:
         try:
             heavy, light = _write_heavy(item, recording, staging, progress)
         except MediaError as error:

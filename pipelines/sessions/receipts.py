@@ -7,17 +7,18 @@ this room for a receipt, and so for the ledger, are rid of paths here.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..schemas.errors import CorpusError, MediaError
-from ..schemas.manifest import Session
-from ..schemas.receipts import FileProof, Outcome, Receipt, WorkItem
-from ..schemas.strict import canonical_json, sha256_hex
-from ..schemas.tables import LedgerRow
-from ..transforms.sessions.ledger import shown_path
-from . import storage
-from .parts import part_bytes
-from .storage import Folder
+from ...schemas.errors import CorpusError, MediaError
+from ...schemas.manifest import Session
+from ...schemas.receipts import FileProof, Outcome, Receipt, WorkItem
+from ...schemas.strict import canonical_json, sha256_hex
+from ...schemas.tables import LedgerRow
+from ...transforms.sessions.ledger import shown_path
+from ..storage import folders
+from ..storage.folders import Folder
+from ..storage.parts import part_bytes
 
 RECEIPTS = "receipts"
+NOT_THERE, NOT_A_FILE = -1, -2  # size_bytes of what the plan did not find, and of a folder, a pipe, a device
 
 
 def read(staging: Folder, name: str) -> Receipt:
@@ -110,7 +111,7 @@ def prove(item: WorkItem, alive: Callable[[], None] = lambda: None) -> tuple[Fil
     for identity in item.files:
         there = identity.size_bytes >= 0
         digest = _sha256(item, identity.path, alive) if there else ""
-        if there and storage.identify(item.root, identity.path) != identity:
+        if there and folders.identify(item.root, identity.path) != identity:
             raise OSError(f"{identity.path}: changed while it was read")
         proofs.append(FileProof(identity=identity.model_copy(update={"path": kept_path(item, identity.path)}), sha256=digest))
     return tuple(proofs)
@@ -150,7 +151,7 @@ def rejection(item: WorkItem, error: MediaError, ledger: list[LedgerRow] | None 
 def sentence(item: WorkItem, text: str) -> str:
     """The sentence without where the input lies."""
     for path in sorted((identity.path for identity in item.files), key=len, reverse=True):  # one may begin another
-        for whole in (storage.locate(item.root, path), path):
+        for whole in (folders.locate(item.root, path), path):
             text = text.replace(whole, _shown(item, path))
     return text.replace(f"{item.root.rstrip('/')}/", "")
 
@@ -179,5 +180,5 @@ def _named(item: WorkItem, rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
 
 
 def _sha256(item: WorkItem, path: str, alive: Callable[[], None] = lambda: None) -> str:
-    with storage.open_source(item.root, path) as file:
-        return storage.sha256_of(file, alive)
+    with folders.open_source(item.root, path) as file:
+        return folders.sha256_of(file, alive)

@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 
-from ..schemas.strict import canonical_json, sha256_hex
+from ...schemas.strict import canonical_json, sha256_hex
 
 _PACKAGES = ("av", "librosa", "numpy", "pillow", "scipy", "soxr")
 _X86_LEVELS = (
@@ -23,7 +23,7 @@ def toolchain() -> dict[str, str]:
     """Name → version of everything that decodes or computes, with the machine's architecture and SIMD level."""
     import av
 
-    from .. import __version__
+    from ... import __version__
 
     libav = ",".join(f"{name} {'.'.join(map(str, version))}" for name, version in sorted(av.library_versions.items()))
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}

@@ -4,26 +4,23 @@ Heavy members are copied as byte ranges, tokens are made by the layout. A shard'
 changes nothing.
 """
 
-import io
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ..schemas.layout import LayoutSpec
-from ..schemas.receipts import Outcome, Receipt, ShardSegment, ShardSummary, ShardTask
-from ..schemas.record import window_digest
-from ..schemas.tables import INDEX_SCHEMA, LEDGER_SCHEMA, LedgerRow, rows_digest
-from ..transforms.tokens.tokenizer import Tokenizer
-from . import receipts
+from ...schemas.layout import LayoutSpec
+from ...schemas.receipts import Outcome, Receipt, ShardSegment, ShardSummary, ShardTask
+from ...schemas.record import window_digest
+from ...schemas.tables import INDEX_SCHEMA, LEDGER_SCHEMA, LedgerRow, rows_digest
+from ...transforms.tokens.tokenizer import Tokenizer
+from ..sessions import receipts
+from ..sessions.drops import drops
+from ..storage.folders import Folder
+from ..storage.parts import PartReader
+from ..storage.tables import write_table
+from ..storage.tar import TarWriter
 from .describe import DESCRIBED, describe
-from .drops import drops
 from .lay import LaidWindow, lay_out
-from .parts import PartReader
-from .storage import Folder
-from .tar import TarWriter
 
 
 def assign(outcomes: Iterable[Outcome], shard_bytes: int, next_number: Mapping[str, int]) -> list[ShardTask]:
@@ -108,18 +105,6 @@ def write_shard(
         ledger_rows=len(ledger),
         drops=drops(ledger),
     )
-
-
-def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, from its bytes: a reader on a Python file would free it from a thread of its own, at exit too."""
-    return pq.read_table(pa.BufferReader(folder.read(name)), columns=list(columns) if columns else None, pre_buffer=False)
-
-
-def write_table(out: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """A Parquet file of these rows."""
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
-    out.write(name, sink.getvalue())
 
 
 def _index_row(task: ShardTask, receipt: Receipt, window: LaidWindow, tar: TarWriter, parts: PartReader) -> dict[str, Any]:

@@ -11,22 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ..schemas import keys, record
-from ..schemas.clock import TICK_SAMPLES
-from ..schemas.layout import LayoutSpec
-from ..schemas.meta import Meta
-from ..schemas.receipts import MemberAt, Receipt, WindowReceipt
-from ..schemas.tables import LedgerRow
-from ..transforms.sessions import tail
-from ..transforms.sessions.ledger import unsaid_rows
-from ..transforms.tokens.interleave import Carry, Interleaved, interleave, tail_ticks
-from ..transforms.tokens.tokenizer import Tokenizer
-from ..transforms.tokens.view_window import view_window
-from .parts import PartReader
-
-LIGHT_MEMBERS = (
-    "activity.npy", "events.json", "heard_valid.npy", "meta.json", "own_valid.npy", "picture_pts.npy", "picture_tick.npy", "words.json",
-)  # fmt: skip
+from ...schemas import keys, record
+from ...schemas.clock import TICK_SAMPLES
+from ...schemas.layout import LayoutSpec
+from ...schemas.meta import Meta
+from ...schemas.receipts import MemberAt, Receipt, WindowReceipt
+from ...schemas.tables import LedgerRow
+from ...transforms.sessions import tail
+from ...transforms.sessions.ledger import unsaid_rows
+from ...transforms.tokens.interleave import Carry, Interleaved, interleave, tail_ticks
+from ...transforms.tokens.tokenizer import Tokenizer
+from ...transforms.tokens.view_window import view_window
+from ..storage.parts import LIGHT_MEMBERS, PartReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

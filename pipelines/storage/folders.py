@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import fsspec
 
-from ..schemas.errors import InputError, MediaError
-from ..schemas.receipts import FileIdentity
+from ...schemas.errors import InputError, MediaError
+from ...schemas.receipts import FileIdentity
 
 HASH_BYTES = 16 << 20
 

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..schemas.errors import MicroturnError
-from .storage import Folder
+from ...schemas.errors import MicroturnError
+from .folders import Folder
 
 LEASE = ".building"
 RENEW_S = 10.0

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from corpora import Raw, build, copied, mono_stream, spoken
 from media_makers import clap_film, steady_times
-from microturn.pipelines import against, graph
-from microturn.pipelines.child import MediaProcess
+from microturn.pipelines import graph
+from microturn.pipelines.corpus import against
+from microturn.pipelines.sessions.child import MediaProcess
 from signals import speech
 
 RIGHTS = {"language": "en", "source": "laws", "license": "CC-BY-4.0", "consent": "written"}

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from corpora import Raw, ledger, mono_stream, tree
 from microturn import cli
-from microturn.pipelines import build_command, child, run, storage
+from microturn.pipelines import build_command, run
+from microturn.pipelines.sessions import child
+from microturn.pipelines.storage import folders
 from microturn.schemas.spec import FeatureSpec
 
 
@@ -106,7 +108,7 @@ def test_what_is_unsettled_exits_with_4_and_commits_nothing(microturn, calls, tm
             raise OSError(5, "Input/output error", str(at))
         return stat(at, **more)
 
-    monkeypatch.setattr(storage.os, "stat", failing)
+    monkeypatch.setattr(folders.os, "stat", failing)
     done = microturn("build", calls.folder, tmp_path / "out")
     assert done.code == 4 and "unsettled: session call-1" in done.err and "again" in done.err
     monkeypatch.undo()

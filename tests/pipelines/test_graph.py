@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.pipelines import graph, run
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.gather import assign
-from microturn.pipelines.plan import Plan
+from microturn.pipelines.input.plan import Plan
+from microturn.pipelines.sessions.toolchain import toolchain_digest
 from microturn.pipelines.settle import Verdict, settle
-from microturn.pipelines.toolchain import toolchain_digest
+from microturn.pipelines.shards.gather import assign
 from microturn.pipelines.watch import Standing
 from microturn.schemas.errors import InputError, MicroturnError
 from microturn.schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem

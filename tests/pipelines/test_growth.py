@@ -9,7 +9,7 @@ import pytest
 from corpora import Raw, build, ledger, tree
 from microturn.pipelines import graph
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
 from microturn.schemas.errors import CorpusError
 from microturn.schemas.layout import LayoutSpec
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpora import Raw, build, ledger, mono_stream, tree
-from microturn.pipelines import child, featurise, graph, inputs, storage
+from microturn.pipelines import graph
 from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.input import inputs
+from microturn.pipelines.sessions import child, featurise
+from microturn.pipelines.storage import folders
 from signals import speech
 
 SECRET = "QwertySecretFolder"
@@ -99,9 +102,9 @@ def test_a_build_that_is_not_committed_leaks_nothing(leaky, tmp_path, monkeypatc
     """A failing disk names files by their whole paths; what is told of it does not."""
 
     def broken(root, path):
-        raise OSError(5, "Input/output error", storage.locate(root, path))
+        raise OSError(5, "Input/output error", folders.locate(root, path))
 
-    monkeypatch.setattr(storage, "open_source", broken)
+    monkeypatch.setattr(folders, "open_source", broken)
     monkeypatch.setattr(graph, "MediaProcess", lambda silence_s: InThisProcess())
     verdict = build(leaky.rows, leaky.folder, tmp_path / "out")
     assert verdict.blocks and "good.wav" in " ".join(verdict.unsettled)

@@ -14,10 +14,10 @@ from corpora import SMALL, Raw, build, ledger, mono_stream, plan_of, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media_makers import riff_wav, sound_file, with_garbage
-from microturn.pipelines import featurise
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
+from microturn.pipelines.sessions import featurise
+from microturn.pipelines.storage.folders import Folder
 from microturn.schemas.errors import MediaError
 from microturn.schemas.keys import session_key
 from microturn.schemas.manifest import Session

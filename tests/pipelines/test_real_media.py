@@ -3,7 +3,7 @@
 from click.testing import CliRunner
 from microturn.cli import microturn
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
 
 
 def test_recordings_of_other_people_build_and_verify(media, tmp_path):

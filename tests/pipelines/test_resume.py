@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, plan_of, tree
-from microturn.pipelines import featurise
-from microturn.pipelines import receipts as receipt_room
-from microturn.pipelines.parts import PartWriter
-from microturn.pipelines.storage import Folder
+from microturn.pipelines.sessions import featurise
+from microturn.pipelines.sessions import receipts as receipt_room
+from microturn.pipelines.storage.folders import Folder
+from microturn.pipelines.storage.parts import PartWriter
 from microturn.schemas.errors import MicroturnError
 
 DRIVER = """

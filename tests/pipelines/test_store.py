@@ -9,11 +9,11 @@ import fsspec
 import pytest
 from corpora import build, ledger, tree
 from microturn.pipelines import graph
-from microturn.pipelines.child import MediaProcess
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.lease import LEASE, Busy, Lease
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
+from microturn.pipelines.sessions.child import MediaProcess
+from microturn.pipelines.storage.folders import Folder
+from microturn.pipelines.storage.lease import LEASE, Busy, Lease
 from microturn.schemas.errors import InputError
 
 pytest.importorskip("s3fs", reason="the extra `dev` is not installed")

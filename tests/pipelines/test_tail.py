@@ -11,7 +11,7 @@ from corpora import LAYOUT, SMALL, Raw, build, featurised, ledger, mono_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
 from microturn.schemas.clock import TICK_SAMPLES
 from microturn.schemas.layout import LayoutSpec, Slot
 from microturn.schemas.record import Record

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, ledger, mono_stream, plan_of, tree
-from microturn.pipelines import featurise, graph, storage
-from microturn.pipelines.storage import Folder
+from microturn.pipelines import graph
+from microturn.pipelines.sessions import featurise
+from microturn.pipelines.storage import folders
+from microturn.pipelines.storage.folders import Folder
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_a_file_that_cannot_be_read_is_unsettled(call, tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(at))
         return stat(at, **more)
 
-    monkeypatch.setattr(storage.os, "stat", denied)
+    monkeypatch.setattr(folders.os, "stat", denied)
     verdict = build(call.rows, call.folder, tmp_path / "out")
     assert verdict.blocks and len(verdict.unsettled) == 1 and "evil" in verdict.unsettled[0]
     assert not (tmp_path / "out/dataset.json").exists()
@@ -98,7 +100,7 @@ def test_a_failing_disk_is_never_taken_for_a_short_recording(call, tmp_path, mon
     call.dyad("wav", seconds=8.0, ending="wav", seed=5, rate_hz=48_000)
     item = next(i for i in plan_of(call.rows, call.folder).items if i.key == ending)
     size = item.files[0].size_bytes
-    monkeypatch.setattr(storage, "open_source", lambda root, path: FailingDisk(Path(root) / path, int(size * share)))
+    monkeypatch.setattr(folders, "open_source", lambda root, path: FailingDisk(Path(root) / path, int(size * share)))
     with pytest.raises(OSError, match="Input/output"):
         featurise.make(item, Folder(str(tmp_path / "staging")))
     assert not Folder(str(tmp_path / "staging")).names("receipts")

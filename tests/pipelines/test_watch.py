@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, plan_of
-from microturn.pipelines import build_command, featurise, storage, watch
-from microturn.pipelines.storage import Folder
+from microturn.pipelines import build_command, watch
+from microturn.pipelines.sessions import featurise
+from microturn.pipelines.storage import folders
+from microturn.pipelines.storage.folders import Folder
 from microturn.pipelines.watch import Standing, Watch, WorkerNote
 
 
@@ -86,7 +88,7 @@ def test_a_note_that_cannot_be_written_or_read_changes_nothing(call, tmp_path, m
 
 def test_every_phase_of_a_session_is_heard_of(call, tmp_path, monkeypatch):
     """Silence is taken for a hang: hashing and labels are heard of as windows are."""
-    monkeypatch.setattr(storage, "HASH_BYTES", 1000)
+    monkeypatch.setattr(folders, "HASH_BYTES", 1000)
     told: list[str] = []
     done = featurise.receipts.prove
     monkeypatch.setattr(featurise.receipts, "prove", lambda item, alive: done(item, lambda: (told.append("hash"), alive())[1]))

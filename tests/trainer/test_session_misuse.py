@@ -130,6 +130,8 @@ def test_a_second_request_in_flight_is_refused(engine, whole, monkeypatch):
     first.start()
     try:
         assert inside.wait(30)
+        one.touched = other.touched = float("-inf")
+        assert engine.reap() == []
         refused("'b' already has a request under way", "wait", lambda: engine.append([(other, piece(whole, 0, 9))]))
         refused("'a' already has a request under way", "wait", lambda: engine.append([(one, piece(whole, 0, 9))]))
         for verb in (engine.commit, engine.abort, engine.close):

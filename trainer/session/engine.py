@@ -9,7 +9,8 @@ Every misuse is a SessionError that says what was asked, what is the case and wh
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -104,16 +105,11 @@ class Engine:
         """
         sessions = [session for session, _ in pieces]
         lengths = [inputs.rows.num_rows for _, inputs in pieces]
-        for session, length in zip(sessions, lengths, strict=True):
-            self._refuse_append(session, length)
         if len({id(session) for session in sessions}) < len(sessions) or not pieces:
             raise SessionError(f"an append of {len(pieces)} pieces for {len({id(s) for s in sessions})} sessions: one piece each")
-        locked: list[Session] = []
-        try:
-            for session in sessions:
-                if not session.busy.acquire(blocking=False):
-                    raise SessionError(f"session {session.key!r} already has a request under way", hint="wait for it to return")
-                locked.append(session)
+        with _held(sessions):
+            for session, length in zip(sessions, lengths, strict=True):
+                self._refuse_append(session, length)
             inputs = joined([inputs for _, inputs in pieces], [session.rows for session in sessions])
             inputs = replace(inputs, counted=torch.zeros(inputs.rows.num_rows, dtype=torch.bool))  # loads are the trainer's business
             output = self.model(inputs, self._state(sessions, inputs))
@@ -121,21 +117,20 @@ class Engine:
                 convs = tuple(_of_segment(conv, number) for conv in output.convs)
                 session.marks.append(Mark(session.rows + length, convs))
                 session.touched = time.monotonic()
-        finally:
-            for session in locked:
-                session.busy.release()
         self.computed += inputs.rows.num_rows
         return list(output.hidden_TD.split(lengths))
 
     def commit(self, session: Session, rows: int | None = None) -> None:
         """Nothing; rows up to `rows`, an append's end (all of them by default), are final: memory behind the window may be reused."""
-        kept = self._mark(session, session.rows if rows is None else rows)
-        del session.marks[:kept]
+        with _held([session]):
+            kept = self._mark(session, session.rows if rows is None else rows)
+            del session.marks[:kept]
 
     def roll_back(self, session: Session, rows: int) -> None:
         """Nothing; the session ends after `rows` rows again, an earlier append's end."""
-        kept = self._mark(session, rows)
-        del session.marks[kept + 1 :]
+        with _held([session]):
+            kept = self._mark(session, rows)
+            del session.marks[kept + 1 :]
 
     def abort(self, session: Session) -> None:
         """Nothing; the session ends where it was committed."""
@@ -143,10 +138,11 @@ class Engine:
 
     def close(self, session: Session) -> None:
         """Nothing; its memory is free."""
-        self._refuse_closed(session)
-        session.is_open = False
-        del self.sessions[session.key]
-        self.pools.give_back(session.pages, session.ring)
+        with _held([session]):
+            self._refuse_closed(session)
+            session.is_open = False
+            del self.sessions[session.key]
+            self.pools.give_back(session.pages, session.ring)
 
     def reap(self) -> list[str]:
         """The keys of sessions that were idle for longer than the limit, now closed."""
@@ -215,6 +211,17 @@ class Engine:
             table = whole if spec.is_global(layer) else windowed
             layers.append(LayerState(table, self.pools.keys[layer], self.pools.values[layer], joined_convs))
         return State(tuple(layers))
+
+
+@contextmanager
+def _held(sessions: Sequence[Session]) -> Iterator[None]:
+    """Inside, nobody else's request is served for these sessions. Raises SessionError when one is under way."""
+    with ExitStack() as locks:
+        for session in sessions:
+            if not session.busy.acquire(blocking=False):
+                raise SessionError(f"session {session.key!r} already has a request under way", hint="wait for it to return")
+            locks.callback(session.busy.release)
+        yield
 
 
 def _tensors(conv: ConvState) -> tuple[Tensor, Tensor, Tensor, Tensor]:

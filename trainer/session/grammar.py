@@ -39,10 +39,12 @@ class Said:
     Attributes:
         count: of ids towards the quota.
         control: the control id whose slot comes next; None when none is open.
+        delegated: slots that it delegates to: they are busy from here on.
     """
 
     count: int = 0
     control: int | None = None
+    delegated: frozenset[int] = frozenset()
 
 
 class Grammar:
@@ -54,8 +56,9 @@ class Grammar:
         self._voice = self._of((layout.ids.speak, layout.ids.silent))
 
     def allowed(self, said: Said, busy_slots: frozenset[int] = frozenset()) -> Tensor:
-        """bool [V]; at least one id is allowed. `busy_slots` have been delegated to and have not ended."""
+        """bool [V]; at least one id is allowed. `busy_slots` were delegated to before this G(k) and have not ended."""
         ids, quota = self.layout.ids, self.layout.say_quota
+        busy_slots = busy_slots | said.delegated
         if said.control is not None:
             wanted = busy_slots if said.control == ids.cancel else frozenset(range(len(ids.slots))) - busy_slots
             return self._of(ids.slots[slot] for slot in wanted)
@@ -69,8 +72,10 @@ class Grammar:
 
     def after(self, said: Said, id_: int) -> Said:
         """What has been said once this id is."""
-        is_control = id_ in (self.layout.ids.delegate, self.layout.ids.cancel)
-        return Said(said.count + 1, id_ if is_control else None)
+        ids = self.layout.ids
+        is_new = said.control == ids.delegate
+        delegated = said.delegated | {ids.slots.index(id_)} if is_new else said.delegated
+        return Said(said.count + 1, id_ if id_ in (ids.delegate, ids.cancel) else None, delegated)
 
     def is_voice(self, id_: int) -> bool:
         """Whether this id ends the text of G(k)."""

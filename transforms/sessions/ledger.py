@@ -1,5 +1,6 @@
 """A session's ledger rows, from the reports of its tracks and the accounts of its words. FORMAT.md section 7."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .streams import OpenStreams
 from .words import Sheet, Words
 
 _UNIT = {"audio": "sample", "video": "picture"}
+_ELSEWHERE = re.compile(r"[/\\~]|[A-Za-z]:")  # how a path begins that is not relative, here or on Windows
 
 
 def rows(session: Session, streams: OpenStreams, words: Words) -> list[LedgerRow]:
@@ -140,5 +142,15 @@ def _row(entry: str, **columns: Any) -> LedgerRow:
 
 
 def shown_path(path: str) -> str:
-    """A path as outputs may show it: as the manifest has it if it is relative, else its last name."""
-    return path.rsplit("/", 1)[-1] if "://" in path or path.startswith(("/", "\\")) or path[1:2] == ":" or ".." in path.split("/") else path
+    """A path as outputs may show it: as the manifest has it if it is relative, else its last name alone.
+
+    Of a URL neither host, query nor fragment is shown: it may hold a password or a signature. "…" stands for a name that is empty.
+    """
+    is_url = "://" in path or path[:5].lower() == "file:"
+    if not (is_url or _ELSEWHERE.match(path) or ".." in re.split(r"[/\\]", path)):
+        return path
+    if is_url:
+        names = re.split(r"[/\\]", re.split(r"[?#]", path)[0].rpartition("://")[2])[1:]  # the first is the host, or `file:`
+    else:
+        names = re.split(r"[/\\]", re.sub(r"^[A-Za-z]:", "", path))
+    return "".join(names[-1:]) or "…"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, plan_of
-from microturn.pipelines.against import against
 from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.corpus.against import against
 
 
 def items_of(raw: Raw, out: Path) -> dict:

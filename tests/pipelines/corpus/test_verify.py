@@ -12,7 +12,7 @@ from corpora import faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
 from microturn.schemas.tables import FREE_TEXT, INDEX_SCHEMA, LEDGER_SCHEMA
 
 

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import Raw, copied, faults, plan_of
-from microturn.pipelines import cards, tar
-from microturn.pipelines.against import against
-from microturn.pipelines.commit import content_digest, layout_digest, totals
-from microturn.pipelines.corpus import Corpus, grouped
-from microturn.pipelines.describe import DESCRIBED, describe
-from microturn.pipelines.storage import Folder
+from microturn.pipelines.corpus import cards
+from microturn.pipelines.corpus.against import against
+from microturn.pipelines.corpus.commit import content_digest, layout_digest, totals
+from microturn.pipelines.corpus.reader import Corpus, grouped
+from microturn.pipelines.shards.describe import DESCRIBED, describe
+from microturn.pipelines.storage import tar
+from microturn.pipelines.storage.folders import Folder
 from microturn.schemas import record
 from microturn.schemas.errors import MicroturnError
 from microturn.schemas.tables import INDEX_SCHEMA, LEDGER_SCHEMA, rows_digest

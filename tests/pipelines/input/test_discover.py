@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from corpora import SMALL, Raw, featurised
 from media_makers import film_file, steady_times
-from microturn.pipelines import storage
-from microturn.pipelines.discover import Found, Look, discover, find_manifest
-from microturn.pipelines.featurise import look_request
-from microturn.pipelines.plan import read_manifest
-from microturn.pipelines.storage import Folder
+from microturn.pipelines.input.discover import Found, Look, discover, find_manifest
+from microturn.pipelines.input.plan import read_manifest
+from microturn.pipelines.sessions.featurise import look_request
+from microturn.pipelines.storage import folders
+from microturn.pipelines.storage.folders import Folder
 from microturn.pipelines.synth.write import make as synthesise
 from microturn.schemas.errors import InputError, MicroturnError
 from microturn.schemas.manifest import Session
@@ -288,5 +288,5 @@ def test_paths_with_strange_names_survive(made):
         mono(made, name)
     sessions = found(made).sessions
     assert len(sessions) == 6
-    assert all(storage.identify(str(made.folder), s.streams[0].path).size_bytes for s in sessions)
+    assert all(folders.identify(str(made.folder), s.streams[0].path).size_bytes for s in sessions)
     assert all((Path(made.folder) / s.streams[0].path).is_file() for s in sessions)

@@ -11,8 +11,9 @@ import pytest
 from corpora import SMALL, Raw, mono_stream, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microturn.pipelines import storage
-from microturn.pipelines.plan import NOT_THERE, make_plan, read_manifest
+from microturn.pipelines.input.plan import make_plan, read_manifest
+from microturn.pipelines.sessions.receipts import NOT_THERE
+from microturn.pipelines.storage import folders
 from microturn.schemas.errors import InputError
 from microturn.schemas.manifest import Session
 
@@ -164,20 +165,20 @@ def test_a_store_that_nothing_can_reach_is_refused_in_words(tmp_path, path, monk
             raise ImportError("Install s3fs to access S3")
         return real(uri, **more)
 
-    real = storage.fsspec.core.url_to_fs
-    monkeypatch.setattr(storage.fsspec.core, "url_to_fs", no_package)
+    real = folders.fsspec.core.url_to_fs
+    monkeypatch.setattr(folders.fsspec.core, "url_to_fs", no_package)
     with pytest.raises(InputError, match=r"s3fs|nosuchstore"):
         plan_of([GOOD | {"streams": [mono_stream("a", path)]}], tmp_path)
 
 
 def test_input_may_lie_in_a_store(raw):
     """Any filesystem of fsspec; its memory one stands for a bucket."""
-    store = storage.fsspec.filesystem("memory")
+    store = folders.fsspec.filesystem("memory")
     store.pipe_file("/bucket/in/a.wav", b"12345")
     (item,) = make_plan([Session.parse(GOOD, where="")], root="memory://bucket/in", spec=SMALL, toolchain="t", splits={"x": 1}).items
     assert item.files[0].size_bytes == 5
-    assert storage.open_source("memory://bucket/in", "a.wav").read() == b"12345"
-    assert storage.locate("memory://bucket/in", "/elsewhere/a.wav") == "/elsewhere/a.wav"
+    assert folders.open_source("memory://bucket/in", "a.wav").read() == b"12345"
+    assert folders.locate("memory://bucket/in", "/elsewhere/a.wav") == "/elsewhere/a.wav"
 
 
 @settings(deadline=None, max_examples=50)
@@ -192,4 +193,4 @@ def test_splits_depend_on_the_session_alone(ids, shares):
 
 @pytest.mark.parametrize(("uri", "folder"), [("a/b.jsonl", "a"), ("b.jsonl", "."), ("/b.jsonl", "/"), ("s3://x/b.jsonl", "s3://x")])
 def test_paths_in_a_manifest_start_where_it_lies(uri, folder):
-    assert storage.parent(uri) == folder
+    assert folders.parent(uri) == folder

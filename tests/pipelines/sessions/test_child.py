@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 from corpora import Raw, build, ledger
-from microturn.pipelines import child, graph
-from microturn.pipelines.child import ChildCrashed, ChildFault, ChildLost, MediaProcess
+from microturn.pipelines import graph
+from microturn.pipelines.sessions import child
+from microturn.pipelines.sessions.child import ChildCrashed, ChildFault, ChildLost, MediaProcess
 from microturn.schemas.errors import MediaError
 
 nightly = pytest.mark.nightly
 FAULTY = """
 import os, signal, sys, time
-from microturn.pipelines import child, featurise
+from microturn.pipelines.sessions import child, featurise
 
 kind, log = sys.argv[1:]
 real = featurise.featurise_request
@@ -35,6 +36,9 @@ def evil(request, progress):
             case "fault": raise ZeroDivisionError("ours")
             case "noise": print("{}"); os.write(1, b"garbage\\n")
             case "exit": os._exit(3)
+            case "fault, late" if open(log).read().count("evil") > 1: raise ZeroDivisionError("ours")
+            case "crash, late" if open(log).read().count("evil") > 1: os.kill(os.getpid(), signal.SIGSEGV)
+            case "fault, late" | "crash, late": raise OSError("the disk is on fire")
             case "once" if open(log).read().count("evil") > 1: pass
             case "once": os.kill(os.getpid(), signal.SIGSEGV)
             case _: os.kill(os.getpid(), signal.Signals[kind])
@@ -122,6 +126,13 @@ def test_one_crash_is_forgiven(calls, tmp_path, make_faulty):
     assert asked().count("evil") == 2
 
 
+@pytest.mark.parametrize("kind", ["fault, late", "crash, late"])
+def test_two_tries_that_fail_in_different_ways_show_nothing_of_the_content(calls, tmp_path, make_faulty, kind):
+    asked = make_faulty(kind)
+    verdict = build(calls.rows, calls.folder, tmp_path / "out")
+    assert asked().count("evil") == 2 and verdict.blocks and "in different ways" in verdict.unsettled[0]
+
+
 def test_what_a_library_prints_is_no_answer(calls, tmp_path, make_faulty):
     make_faulty("noise")
     assert build(calls.rows, calls.folder, tmp_path / "out").fresh == 3
@@ -154,7 +165,7 @@ def test_errors_cross_as_they_were_raised(tmp_path):
             media.call("look", {"root": str(tmp_path), "path": "gone.wav"})
         with pytest.raises(ChildFault, match="KeyError") as fault:
             media.call("look", {})
-        assert "raised in pipelines/featurise.py:" in str(fault.value)
+        assert "raised in pipelines/sessions/featurise.py:" in str(fault.value)
 
 
 def test_a_child_is_reused_until_it_dies_and_replaced_then(raw):
@@ -217,7 +228,7 @@ def test_an_answer_to_another_request_is_none(tmp_path, monkeypatch):
 
 def test_the_child_may_open_as_many_files_as_the_machine_lets_it():
     """A session of many files is no reason to be unsettled for ever."""
-    program = "import resource\nfrom microturn.pipelines import child\n_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+    program = "import resource\nfrom microturn.pipelines.sessions import child\n_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
     program += "hard = min(hard, 4096) if hard > 0 else 4096\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
     program += "child._raise_open_files()\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard)\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -233,7 +244,7 @@ def test_the_folder_one_stands_in_is_not_imported_from(raw, tmp_path, monkeypatc
 
 def test_a_child_ends_with_its_parent(raw):
     """Killed with -9, the parent cannot end it: its input ends."""
-    program = "from microturn.pipelines.child import MediaProcess\nimport os, signal, sys\nm = MediaProcess()\n"
+    program = "from microturn.pipelines.sessions.child import MediaProcess\nimport os, signal, sys\nm = MediaProcess()\n"
     program += f"m.call('look', {{'root': {str(raw.folder)!r}, 'path': 'dyad-1.wav'}})\nprint(m._child.pid, flush=True)\n"
     done = subprocess.run([sys.executable, "-c", program + "os.kill(os.getpid(), signal.SIGKILL)"], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL

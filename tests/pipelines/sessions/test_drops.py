@@ -1,7 +1,7 @@
 """What was dropped is counted once, from ledger rows; every share that is told comes from those counts."""
 
 import pytest
-from microturn.pipelines.drops import COUNTS, drops, num_dropped_whole, shares
+from microturn.pipelines.sessions.drops import COUNTS, drops, num_dropped_whole, shares
 from microturn.schemas.tables import LedgerRow
 
 NOTHING = dict.fromkeys((*COUNTS, "rejected_sessions", "num_sessions"), 0)

@@ -6,10 +6,10 @@ import uuid
 
 import pytest
 from corpora import build, tree
-from microturn.pipelines import storage
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
+from microturn.pipelines.storage import folders
+from microturn.pipelines.storage.folders import Folder
 from microturn.schemas.errors import InputError
 
 
@@ -47,8 +47,8 @@ def test_a_writer_that_fails_leaves_what_was_there(folder):
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(storage.os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(storage.os, "replace", lambda a, b: (done.append("rename"), replace(a, b))[1])
+    monkeypatch.setattr(folders.os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(folders.os, "replace", lambda a, b: (done.append("rename"), replace(a, b))[1])
     Folder(str(tmp_path)).write("name", b"x")
     assert done == ["fsync", "rename"] and (tmp_path / "name").read_bytes() == b"x"
 
@@ -76,13 +76,13 @@ def test_files_may_be_read_by_others(tmp_path):
 def test_a_relative_place_stays_where_it_was_meant(tmp_path, monkeypatch):
     """Workers may stand in other folders than the driver."""
     monkeypatch.chdir(tmp_path)
-    assert storage.absolute("out") == str(tmp_path / "out") and storage.absolute("/x/out") == "/x/out"
-    assert storage.absolute("memory://x/out") == "memory://x/out"
+    assert folders.absolute("out") == str(tmp_path / "out") and folders.absolute("/x/out") == "/x/out"
+    assert folders.absolute("memory://x/out") == "memory://x/out"
 
 
 def test_a_place_that_is_none_is_refused_in_words(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
-        storage.is_folder(str(tmp_path / "none"))
+        folders.is_folder(str(tmp_path / "none"))
     with pytest.raises(InputError, match="nosuchstore"):
         Folder("nosuchstore://x").names()
 
@@ -97,6 +97,6 @@ def test_a_corpus_may_be_built_into_a_store_and_read_from_it(raw, corpus, tmp_pa
 
 
 def test_a_manifest_may_lie_in_a_store():
-    storage.fsspec.filesystem("memory").pipe_file("/b/manifest.jsonl", b"{}")
-    assert not storage.is_folder("memory://b/manifest.jsonl") and storage.is_folder("memory://b")
-    assert storage.read_input("memory://b/manifest.jsonl") == b"{}" and storage.parent("memory://b/manifest.jsonl") == "memory://b"
+    folders.fsspec.filesystem("memory").pipe_file("/b/manifest.jsonl", b"{}")
+    assert not folders.is_folder("memory://b/manifest.jsonl") and folders.is_folder("memory://b")
+    assert folders.read_input("memory://b/manifest.jsonl") == b"{}" and folders.parent("memory://b/manifest.jsonl") == "memory://b"

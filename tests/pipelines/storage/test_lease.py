@@ -12,9 +12,9 @@ import pytest
 from corpora import Raw, build, tree
 from microturn.pipelines import graph
 from microturn.pipelines.corpus import Corpus
-from microturn.pipelines.lease import LEASE, Busy, Lease, refuse_lost
-from microturn.pipelines.storage import Folder
-from microturn.pipelines.verify import verify
+from microturn.pipelines.corpus.verify import verify
+from microturn.pipelines.storage.folders import Folder
+from microturn.pipelines.storage.lease import LEASE, Busy, Lease, refuse_lost
 from microturn.schemas.errors import CorpusError
 
 BUILD = "from microturn.cli import main; main()"
@@ -55,7 +55,7 @@ def test_a_dead_builds_store_is_taken_over_and_its_workers_are_stopped(tmp_path)
 
 
 def test_a_killed_builds_disk_is_free_at_once(tmp_path):
-    hold = "import sys, time\nfrom microturn.pipelines.lease import Lease\nfrom microturn.pipelines.storage import Folder\n"
+    hold = "import sys, time\nfrom microturn.pipelines.storage.folders import Folder\nfrom microturn.pipelines.storage.lease import Lease\n"
     hold += "lease = Lease(Folder(sys.argv[1]))\nlease.__enter__()\nprint('held', flush=True)\ntime.sleep(60)\n"
     with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"

@@ -7,8 +7,8 @@ import pytest
 from corpora import Raw, build, mono_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microturn.pipelines import tar
-from microturn.pipelines.corpus import Corpus, grouped
+from microturn.pipelines.corpus.reader import Corpus, grouped
+from microturn.pipelines.storage import tar
 from microturn.schemas.errors import CorpusError
 from signals import speech
 

@@ -11,7 +11,7 @@ import soundfile
 from microturn.schemas.clock import to_samples
 from microturn.schemas.manifest import Session
 
-FOLDER = Path(__file__).resolve().parents[1] / "media" / "two_people"
+FOLDER = Path(__file__).resolve().parents[2] / "media" / "two_people"
 NAMES = ("video-00000", "tracks-00001")
 
 
