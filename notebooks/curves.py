@@ -33,5 +33,5 @@ def speaking(ax: Axes, probability_T: NDArray[Any], said_T: NDArray[Any], *, sta
     ax.fill_between(ticks, np.asarray(said_T, float), step="mid", color="#fddbc7", label="spoke, in the recording")
     ax.bar(ticks, probability_T, width=0.8, color=COLOURS["text"], label="would speak, says the model")
     ax.set(xlabel="tick (200 ms)", ylabel="probability of <speak>", ylim=(0, 1.02), xlim=(ticks[0] - 0.5, ticks[-1] + 0.5))
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncol=2)
     return ax
