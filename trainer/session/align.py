@@ -106,12 +106,14 @@ class Alignment:
             told()
         return _check("after snapshot and restore", seen)
 
-    def sampled(self, layout: LayoutSpec, sampling: Sampling, ticks: int, talks: int, told: Callable[[], None]) -> list[Check]:
+    def sampled(
+        self, layout: LayoutSpec, sampling: Sampling, ticks: int, talks: int, told: Callable[[], None], *, tokenizer_json: str = ""
+    ) -> list[Check]:
         """Sessions that hear what the documents heard, speak for themselves and are cut short at times; then the trainer's forward over
         what became of them, its choices with the same noise, and its Euler chains.
         """
         rows = talks * ROWS_PER_TICK * (ticks + 2)
-        sampler = _Watched(Engine(self.model, Limits(sessions=talks, rows=rows)), layout, sampling)
+        sampler = _Watched(Engine(self.model, Limits(sessions=talks, rows=rows)), layout, sampling, tokenizer_json=tokenizer_json or None)
         given = [self.documents[n % len(self.documents)] for n in range(talks)]
         going = [sampler.begin(f"{n}:{document.key}", rows=rows // talks) for n, document in enumerate(given)]
         kept: dict[int, list[_Tick]] = {n: [] for n in range(talks)}
@@ -199,8 +201,8 @@ class _Tick:
 class _Watched(Sampler):
     """A sampler that keeps the hidden row of each append's last row, by session and position; what is undone is overwritten."""
 
-    def __init__(self, engine: Engine, layout: LayoutSpec, sampling: Sampling) -> None:
-        super().__init__(engine, layout, sampling)
+    def __init__(self, engine: Engine, layout: LayoutSpec, sampling: Sampling, *, tokenizer_json: str | None) -> None:
+        super().__init__(engine, layout, sampling, tokenizer_json=tokenizer_json)
         self.seen: dict[str, dict[int, Tensor]] = {}
 
     def _append(self, talks: Sequence[Talk], pieces: Sequence[Inputs]) -> Tensor:

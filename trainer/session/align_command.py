@@ -17,8 +17,8 @@ from rich.table import Table
 from ... import kernels
 from ...kernels.selfcheck import as_integers
 from ...schemas.clock import TICK_FRAMES
-from ...schemas.errors import InputError
-from ..data import DataSpec, Loader, Mixture, OpenCorpus
+from ...schemas.errors import InputError, MicroturnError
+from ..data import Loader
 from ..model import Inputs, InteractionModel
 from ..train.trained import Trained, trained
 from .align import Alignment, Check, Given
@@ -33,16 +33,17 @@ APPEND_ROWS = 20
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--data", metavar="CORPUS", help="The corpus that documents come from.  [default: the run's]")
 @click.option("--split", default="train", show_default=True, help="Its split.")
-@click.option("--documents", default=4, show_default=True, type=click.IntRange(1), help="How many documents.")
-@click.option("--ticks", default=100, show_default=True, type=click.IntRange(2), help="Ticks of 200 ms in each, at most.")
-@click.option("--pairs", default=12, show_default=True, type=click.IntRange(1), help="Random (partition, company) pairs per check.")
+@click.option("--documents", default=3, show_default=True, type=click.IntRange(1), help="How many documents.")
+@click.option("--ticks", default=60, show_default=True, type=click.IntRange(2), help="Ticks of 200 ms in each, at most.")
+@click.option("--pairs", default=6, show_default=True, type=click.IntRange(1), help="Random (partition, company) pairs per check.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which weights.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the rows.  [default: as trained]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of cuts, companies and sampling.")
+@click.option("--tokenizer", metavar="FILE", default="", help="tokenizer.json of a corpus that was built with one.  [default: the run's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
 def align_command(
     run: str, data: str | None, split: str, documents: int, ticks: int, pairs: int, checkpoint: str, dtype: str | None, seed: int,
-    as_json: bool,
+    tokenizer: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare the sampler with the trainer, bit for bit, on this machine with RUN's weights.
 
@@ -60,7 +61,7 @@ def align_command(
     asked = {"run": run, "data": data, "split": split, "documents": documents, "ticks": ticks, "checkpoint": checkpoint, "dtype": dtype}
     opened, alignment = _opened(asked, seed)
     console = Console(stderr=True)
-    checks = _checks(console, alignment, opened, pairs, seed)
+    checks = _checks(console, alignment, opened, pairs, seed, tokenizer or opened.spec.pace.tokenizer)
     checks.append(_fresh_process(alignment, asked))
     price = _price(opened.model, alignment.documents)
     fingerprint = kernels.fingerprint()
@@ -98,13 +99,9 @@ def _opened(asked: dict[str, Any], seed: int) -> tuple[Trained, Alignment]:
 
 def _documents(opened: Trained, data: str | None, split: str, documents: int, ticks: int) -> list[Given]:
     """Documents of the corpus, as the loader makes them: cut at windows' edges, here cut again at `ticks`."""
-    path = data or opened.spec.corpora[0].path
-    corpus = OpenCorpus.open(path, split=split)
-    if corpus.layout != opened.layout:
-        raise InputError(f"{path}: another layout than the run's corpora", hint="build it with the same tokenizer and layout")
-    spec = DataSpec(seed=opened.spec.data.seed, split=split, document_ticks=ticks, cut_played=opened.spec.data.cut_played)
+    mixture = opened.documents(data, split, document_ticks=ticks)
     found: list[Given] = []
-    for batch in Loader(Mixture.of([corpus], spec), step_sequences=1, epochs=1):
+    for batch in Loader(mixture, step_sequences=1, epochs=1):
         inputs, offsets = Inputs.of(batch), batch.offsets.tolist()
         for number, segment in enumerate(batch.segments):
             last = int(torch.searchsorted(batch.ticks[offsets[number] : offsets[number + 1]].contiguous(), segment.first_tick + ticks))
@@ -115,11 +112,11 @@ def _documents(opened: Trained, data: str | None, split: str, documents: int, ti
         if len(found) >= documents:
             break
     if not found:
-        raise InputError(f"{path}: no document in the split {split!r}")
+        raise InputError(f"{mixture.corpora[0].name}: no document in the split {split!r}")
     return found[:documents]
 
 
-def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int) -> list[Check]:
+def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int, tokenizer: str) -> list[Check]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     talks = min(3, len(alignment.documents))
     ticks = min(30, *(len(document.inputs.heard_codes) // TICK_FRAMES for document in alignment.documents[:talks]))
@@ -129,14 +126,22 @@ def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int,
         def told() -> None:
             progress.advance(task)
 
-        checks = [alignment.packed()]
-        checks.append(alignment.appended("cut at random, alone", pairs, told))
-        checks.append(alignment.appended("cut at random, in company", pairs, told, company=min(3, len(alignment.documents) + 1)))
+        def done(*found: Check) -> None:
+            for check in found:
+                progress.console.print(f"{check.name}: {check.differing} of {check.rows:,} rows differ", highlight=False)
+            checks.extend(found)
+
+        rows = sum(document.inputs.rows.num_rows for document in alignment.documents)
+        progress.console.print(f"{len(alignment.documents)} documents, {rows:,} rows; the first use of each shape is slow", highlight=False)
+        checks: list[Check] = []
+        done(alignment.packed())
+        done(alignment.appended("cut at random, alone", pairs, told))
+        done(alignment.appended("cut at random, in company", pairs, told, company=min(3, len(alignment.documents) + 1)))
         other = 1 if torch.get_num_threads() > 1 else 2
-        checks.append(alignment.appended(f"cut at random, {other} thread{'s' * (other > 1)}", pairs, told, threads=other))
-        checks.append(alignment.undone(pairs, told))
-        checks.append(alignment.moved(pairs, told))
-        checks += alignment.sampled(opened.layout, Sampling(seed=seed), ticks, talks, told)
+        done(alignment.appended(f"cut at random, {other} thread{'s' * (other > 1)}", pairs, told, threads=other))
+        done(alignment.undone(pairs, told))
+        done(alignment.moved(pairs, told))
+        done(*alignment.sampled(opened.layout, Sampling(seed=seed), ticks, talks, told, tokenizer_json=tokenizer))
     return checks
 
 
@@ -150,7 +155,9 @@ def _digest(alignment: Alignment) -> str:
 def _fresh_process(alignment: Alignment, asked: dict[str, Any]) -> Check:
     """The same documents in a process that has computed nothing before."""
     program = "import sys; from microturn.trainer.session.align_command import print_digest; print_digest(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", program, json.dumps(asked)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program, json.dumps(asked)], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise MicroturnError("the fresh process failed; what it said stands above", hint="run the command again")
     rows = sum(len(hidden) for hidden in alignment.hidden)
     return Check("in a fresh process", rows, 0 if done.stdout.strip() == _digest(alignment) else rows)
 
@@ -190,7 +197,8 @@ def _show(found: dict, checks: Sequence[Check]) -> None:
     table.add_column("compared", justify="right")
     table.add_column("differing", justify="right")
     for check in checks:
-        table.add_row(check.name, f"{check.rows:,}", f"[red]{check.differing:,}[/]" if check.differing else "0")
+        found_here = f"[red]{check.differing:,}[/]" if check.differing else "0"
+        table.add_row(check.name, f"{check.rows:,}", found_here if check.rows else "nothing to compare")
     table.add_row("[b]all[/]", f"[b]{found['rows']:,}[/]", f"[b]{found['differing']:,}[/]", end_section=True)
     console = Console()
     console.print(table)

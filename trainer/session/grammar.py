@@ -2,7 +2,8 @@
 
     <perform> x1 … xm d      x: text, or <delegate> or <cancel> and its <slot>; m ≤ quota; d: <speak> or <silent>
 
-A control pair counts two and is never split. A slot is delegated to when it is idle and cancelled when it is not.
+A control pair counts two and is never split. A slot is delegated to when it is free and cancelled when it is busy: from `<delegate>` until
+its result is complete, or `<cancel>`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,12 +40,17 @@ class Said:
     Attributes:
         count: of ids towards the quota.
         control: the control id whose slot comes next; None when none is open.
-        delegated: slots that it delegates to: they are busy from here on.
+        delegated, cancelled: slots that are busy, and free, from here on because of it.
     """
 
     count: int = 0
     control: int | None = None
     delegated: frozenset[int] = frozenset()
+    cancelled: frozenset[int] = frozenset()
+
+    def busy(self, before: frozenset[int]) -> frozenset[int]:
+        """The slots that are busy after this, if these were before G(k)."""
+        return (before | self.delegated) - self.cancelled
 
 
 class Grammar:
@@ -56,9 +62,9 @@ class Grammar:
         self._voice = self._of((layout.ids.speak, layout.ids.silent))
 
     def allowed(self, said: Said, busy_slots: frozenset[int] = frozenset()) -> Tensor:
-        """bool [V]; at least one id is allowed. `busy_slots` were delegated to before this G(k) and have not ended."""
+        """bool [V]; at least one id is allowed. `busy_slots` were delegated to before this G(k), and neither ended nor cancelled."""
         ids, quota = self.layout.ids, self.layout.say_quota
-        busy_slots = busy_slots | said.delegated
+        busy_slots = said.busy(busy_slots)
         if said.control is not None:
             wanted = busy_slots if said.control == ids.cancel else frozenset(range(len(ids.slots))) - busy_slots
             return self._of(ids.slots[slot] for slot in wanted)
@@ -72,14 +78,12 @@ class Grammar:
 
     def after(self, said: Said, id_: int) -> Said:
         """What has been said once this id is."""
-        ids = self.layout.ids
-        is_new = said.control == ids.delegate
-        delegated = said.delegated | {ids.slots.index(id_)} if is_new else said.delegated
-        return Said(said.count + 1, id_ if id_ in (ids.delegate, ids.cancel) else None, delegated)
-
-    def is_voice(self, id_: int) -> bool:
-        """Whether this id ends the text of G(k)."""
-        return id_ in (self.layout.ids.speak, self.layout.ids.silent)
+        ids, delegated, cancelled = self.layout.ids, said.delegated, said.cancelled
+        if said.control is not None:
+            slot = frozenset({ids.slots.index(id_)})
+            is_new = said.control == ids.delegate
+            delegated, cancelled = (delegated | slot, cancelled - slot) if is_new else (delegated - slot, cancelled | slot)
+        return Said(said.count + 1, id_ if id_ in (ids.delegate, ids.cancel) else None, delegated, cancelled)
 
     def _of(self, ids: Iterable[int]) -> Tensor:
         mask = torch.zeros(self.vocabulary, dtype=torch.bool)

@@ -11,10 +11,12 @@ from torch import Tensor
 from ...kernels import ragged
 from ...schemas.clock import TICK_FRAMES
 from ...schemas.errors import InputError
-from ...schemas.layout import LayoutSpec
-from ...schemas.spec import NUM_BANDS, PATCH_PX
+from ...schemas.layout import NUM_SLOTS, LayoutSpec
+from ...schemas.spec import NUM_BANDS, PATCH_PX, DmelSpec
 from ..model import Inputs
 from ..model.flow import SUB_FRAMES
+
+NUM_CODES = DmelSpec().num_codes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,8 +50,7 @@ def of_frame(codes: NDArray[np.uint8], layout: LayoutSpec) -> Inputs:
 def of_tick(perceived: Perceived, layout: LayoutSpec) -> Inputs:
     """P(k). Raises InputError for what the layout does not allow in a tick."""
     ids_of = layout.ids
-    if perceived.heard.shape != (TICK_FRAMES, NUM_BANDS):
-        raise InputError(f"a tick hears uint8 [{TICK_FRAMES}, {NUM_BANDS}], found {list(perceived.heard.shape)}")
+    _refuse_strange(perceived)
     ids: list[int] = []
     patch_rows = range(0)
     if perceived.patches is not None and len(perceived.patches):
@@ -74,6 +75,23 @@ def of_tick(perceived: Perceived, layout: LayoutSpec) -> Inputs:
         patches=perceived.patches,
         patch_px=perceived.patch_px,
     )
+
+
+def _refuse_strange(perceived: Perceived) -> None:
+    """Nothing for arrays of the right shapes and dtypes, codes below 16, and slots that there are; else raises InputError."""
+    heard, patches, patch_px = perceived.heard, perceived.patches, perceived.patch_px
+    if heard.shape != (TICK_FRAMES, NUM_BANDS) or heard.dtype != np.uint8 or heard.max() >= NUM_CODES:
+        raise InputError(
+            f"a tick hears uint8 [{TICK_FRAMES}, {NUM_BANDS}] of codes below {NUM_CODES}, found {heard.dtype} {list(heard.shape)}"
+            f"{f' up to {heard.max()}' if heard.size else ''}"
+        )
+    if patches is not None and (patches.shape[1:] != (2, PATCH_PX, PATCH_PX, 3) or patches.dtype != np.uint8):
+        raise InputError(f"patches are uint8 [P, 2, {PATCH_PX}, {PATCH_PX}, 3], found {patches.dtype} {list(patches.shape)}")
+    if patch_px is not None and (patches is None or patch_px.shape != (len(patches), 2) or patch_px.dtype != np.uint8):
+        raise InputError(f"patch_px is uint8 [P, 2], one row a patch, found {patch_px.dtype} {list(patch_px.shape)}")
+    for slot, _, _ in perceived.background:
+        if not 0 <= slot < NUM_SLOTS:
+            raise InputError(f"there are background slots 0 … {NUM_SLOTS - 1}, found {slot}")
 
 
 def _inputs(

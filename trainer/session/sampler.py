@@ -11,7 +11,6 @@ Letters: T talks, D columns, V vocabulary, X = 320 values of a frame.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from .grammar import Grammar, Said, text_ids
 from .rows import Perceived, of_frame, of_ids, of_tick
 
 TEXT = "text"
+Heard = tuple[list[Inputs], frozenset[int]]  # P(k), and the slots whose results it completes
 
 
 class Sampling(Strict):
@@ -75,7 +75,7 @@ class Talk:
         pending: rows that are decided but not computed yet: they go in front of the next P(k).
         performed: G(k), until it is known what was played of it.
         ends: rows of the session after `<perform>` and after each id of text and control that followed.
-        busy_slots: background slots that were delegated to and have not ended.
+        busy_slots: background slots that were delegated to, and have neither ended nor been cancelled.
     """
 
     session: Session
@@ -108,18 +108,27 @@ class Sampler:
     def perform(self, talks: Sequence[Talk], perceived: Sequence[Perceived | None]) -> list[Performed]:
         """G(k) of each talk after what it perceived in tick k; None instead of it gives G(-1), which comes before the first tick.
 
-        A tick of which nobody told what was played was played whole.
+        A tick of which nobody told what was played was played whole. Raises InputError or SessionError with all talks as they were.
         """
+        ticks = [self._tick(talk, seen) for talk, seen in zip(talks, perceived, strict=True)]
         for talk in talks:
             if talk.performed is not None:
                 self.played(talk, TICK_FRAMES)
-        said, speaking = self._say(talks, perceived)
-        frames = self._speak([talks[t] for t in speaking], list(speaking.values()))
+        before = [(talk, len(talk.pieces), talk.pending, talk.busy_slots) for talk in talks]
+        try:
+            said, speaking = self._say(talks, ticks)
+            frames = self._speak([talks[t] for t in speaking], list(speaking.values()))
+        except BaseException:  # nothing has happened, whatever it was
+            for talk, pieces, pending, busy_slots in before:
+                if talk.session.is_open:
+                    self.engine.abort(talk.session)
+                del talk.pieces[pieces:]
+                talk.pending, talk.busy_slots = pending, busy_slots
+            raise
         mels = dict(zip(speaking, frames, strict=True))
         performed = []
         for t, (talk, ids) in enumerate(zip(talks, said, strict=True)):
             talk.performed = Performed(ids=tuple(ids[:-1]), speaks=t in speaking, mel16=mels.get(t))
-            talk.busy_slots |= self._delegated(ids)
             performed.append(talk.performed)
         return performed
 
@@ -162,18 +171,23 @@ class Sampler:
         while total > rows:
             total -= talk.pieces.pop().rows.num_rows
 
-    def _say(self, talks: Sequence[Talk], perceived: Sequence[Perceived | None]) -> tuple[list[list[int]], dict[int, Tensor]]:
+    def _tick(self, talk: Talk, seen: Perceived | None) -> Heard:
+        """P(k) as inputs, and the slots whose results it completes."""
+        if seen is None:
+            if talk.pieces:
+                raise InputError(f"session {talk.session.key!r} has begun: only its first tick has nothing perceived before it")
+            return [], frozenset()
+        return [of_tick(seen, self.layout)], frozenset(slot for slot, _, complete in seen.background if complete)
+
+    def _say(self, talks: Sequence[Talk], ticks: Sequence[Heard]) -> tuple[list[list[int]], dict[int, Tensor]]:
         """Ids of text and control of each talk, then `<speak>`, which is computed, or `<silent>`, which is pending.
 
         And the hidden row [D] of each `<speak>`, by number of its talk.
         """
         pieces = []
-        for talk, seen in zip(talks, perceived, strict=True):
-            tick = [] if seen is None else [of_tick(seen, self.layout)]
+        for talk, (tick, completed) in zip(talks, ticks, strict=True):
             pieces.append(continued([*talk.pending, *tick, of_ids([self.layout.ids.perform])]))
-            talk.pending = []
-            if seen is not None:
-                talk.busy_slots -= {slot for slot, _, complete in seen.background if complete}
+            talk.pending, talk.busy_slots = [], talk.busy_slots - completed
         hidden_TD = self._append(talks, pieces)
         said: list[list[int]] = [[] for _ in talks]
         states = [Said()] * len(talks)
@@ -205,6 +219,8 @@ class Sampler:
                     going.append(t)
                     rows.append(n)
             hidden_TD = hidden_TD[rows]
+        for talk, state in zip(talks, states, strict=True):
+            talk.busy_slots = state.busy(talk.busy_slots)
         return said, speaking
 
     def _speak(self, talks: Sequence[Talk], hidden: Sequence[Tensor]) -> list[NDArray[np.float16]]:
@@ -223,11 +239,6 @@ class Sampler:
                 for talk, row in zip(talks, rows, strict=True):
                     talk.pending = [row]
         return list(np.stack(made, axis=1))
-
-    def _delegated(self, ids: Sequence[int]) -> frozenset[int]:
-        """The slots that these ids delegate to."""
-        layout = self.layout.ids
-        return frozenset(layout.slots.index(slot) for control, slot in pairwise(ids) if control == layout.delegate)
 
 
 def choose(logits_TV: Tensor, allowed_TV: Tensor, keys: Sequence[str], positions: Sequence[int], sampling: Sampling) -> list[int]:

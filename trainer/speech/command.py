@@ -6,8 +6,9 @@ import click
 import torch
 
 from ...schemas.errors import InputError
+from ...schemas.keys import parse_window_key
 from ...transforms import own
-from ..data import Batch, DataSpec, Loader, Mixture, OpenCorpus
+from ..data import Batch, Loader, Mixture
 from ..train.trained import trained
 from .frames import on_the_clock, retold
 from .vocoder import griffin_lim, write_wav
@@ -33,25 +34,26 @@ def speak_command(run: str, out: Path, data: str | None, split: str, session: st
       microturn speak run said.wav
       microturn speak run said.wav --session call-00003 --ticks 300 --split val
     """
+    if out.suffix.lower() != ".wav" or not out.parent.is_dir():
+        raise InputError(f"{out}: not a .wav in a folder that is there", hint="name a file like said.wav")
     opened = trained(run, "best" if checkpoint == "best" else "last")
-    path = data or opened.spec.corpora[0].path
-    corpus = OpenCorpus.open(path, split=split)
-    batch, document = _document(corpus, session, ticks)
+    batch, document = _document(opened.documents(data, split, document_ticks=ticks, cut_played=0.0), session)
     true = own.from_head(batch.flow_targets.numpy())
-    beside = out.with_name(f"{out.stem}-true{out.suffix or '.wav'}")
+    beside = out.with_name(f"{out.stem}-true.wav")
     for name, mel16 in ((out, retold(opened.model, batch, seed=seed)), (beside, true)):
-        write_wav(name, griffin_lim(on_the_clock(batch, mel16, document)))
+        samples = griffin_lim(on_the_clock(batch, mel16, document)[: 16 * ticks])
+        write_wav(name, samples)
     segment = batch.segments[document]
-    click.echo(f"{out}: {segment.key}, {segment.num_ticks / 5:.1f} s, after step {opened.step}; the recording itself: {beside}")
+    click.echo(f"{out}: {segment.key}, {len(samples) / 16_000:.1f} s, after step {opened.step}; the recording itself: {beside}")
 
 
-def _document(corpus: OpenCorpus, session: str, ticks: int) -> tuple[Batch, int]:
+def _document(mixture: Mixture, session: str) -> tuple[Batch, int]:
     """A batch, and which of its documents is the first of the session, or of all, in which something is said."""
-    spec = DataSpec(split=corpus.split, document_ticks=ticks, cut_played=0)
-    for batch in Loader(Mixture.of([corpus], spec), step_sequences=1, epochs=1):
+    corpus = mixture.corpora[0]
+    for batch in Loader(mixture, step_sequences=1, epochs=1):
         document_F = torch.searchsorted(batch.offsets, batch.flow_rows, right=True) - 1
         for number in torch.unique_consecutive(document_F[batch.flow_weights > 0]).tolist():
-            if not session or batch.segments[number].key.startswith(f"{session}-"):
+            if not session or parse_window_key(batch.segments[number].key)[0] == session:
                 return batch, number
     what = f"session {session!r} does not speak in" if session else "nobody speaks in"
     raise InputError(f"{corpus.name}: {what} the split {corpus.split!r}", hint="`microturn inspect` lists sessions and splits")

@@ -68,4 +68,4 @@ def write_wav(path: Path | str, samples: NDArray[np.float32], *, rate_hz: int = 
     """Nothing; writes 16-bit mono."""
     import soundfile
 
-    soundfile.write(str(path), samples, rate_hz, subtype="PCM_16")
+    soundfile.write(str(path), samples, rate_hz, format="WAV", subtype="PCM_16")
