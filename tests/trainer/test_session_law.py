@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from microturn.trainer.model import InteractionModel, ModelSpec, initialise
 from microturn.trainer.session import Engine, Limits, SessionError, Snapshot, session_bytes
 from microturn.trainer.session.pools import ring_pages
-from tensors import THREADS, cuts, rows_that_differ, threads
+from tensors import cuts, rows_that_differ
 
 LIMITS = Limits(sessions=4, rows=4096, uncommitted_rows=320)
 LENGTHS = (141, 40, 90)
@@ -32,25 +32,25 @@ def wholes(model):
 
 
 @settings(max_examples=6, deadline=None)
-@given(data=st.data(), count=THREADS)
-def test_any_cut_in_any_company_gives_the_bits_of_the_whole(model, wholes, data, count):
+@given(data=st.data())
+def test_any_cut_in_any_company_gives_the_bits_of_the_whole(model, wholes, data):
+    """With one thread; two are in test_align_command.py, and by night in test_align_many.py."""
     documents, hidden = wholes
     ours = data.draw(st.permutations(range(3)), label="who")[: data.draw(st.integers(1, 3), label="how many")]
     engine = Engine(model, LIMITS)
     sessions = {d: engine.open(f"session-{d}", rows=LENGTHS[d]) for d in ours}
     left = {d: list(data.draw(cuts(LENGTHS[d]), label=f"cuts of {d}")) for d in ours}
-    with threads(count):
-        while any(left.values()):
-            here = [d for d in ours if left[d] and (data.draw(st.booleans()) or sum(map(bool, left.values())) == 1)]
-            if not here:
-                continue
-            before = {d: sessions[d].rows for d in here}
-            lengths = {d: left[d].pop(0) for d in here}
-            pieces = [(sessions[d], documents[d].piece([before[d]], [before[d] + lengths[d]])) for d in here]
-            for d, rows in zip(here, engine.append(pieces), strict=True):
-                assert rows_that_differ(rows, hidden[d][before[d] : before[d] + lengths[d]]) == 0
-                if data.draw(st.booleans(), label="commit") or sessions[d].rows - sessions[d].committed > 300:
-                    engine.commit(sessions[d])
+    while any(left.values()):
+        here = [d for d in ours if left[d] and (data.draw(st.booleans()) or sum(map(bool, left.values())) == 1)]
+        if not here:
+            continue
+        before = {d: sessions[d].rows for d in here}
+        lengths = {d: left[d].pop(0) for d in here}
+        pieces = [(sessions[d], documents[d].piece([before[d]], [before[d] + lengths[d]])) for d in here]
+        for d, rows in zip(here, engine.append(pieces), strict=True):
+            assert rows_that_differ(rows, hidden[d][before[d] : before[d] + lengths[d]]) == 0
+            if data.draw(st.booleans(), label="commit") or sessions[d].rows - sessions[d].committed > 300:
+                engine.commit(sessions[d])
 
 
 @settings(max_examples=4, deadline=None)

@@ -52,7 +52,7 @@ def refused(words, hint, call):
 def test_opening_is_refused_when_it_could_not_be_kept(engine):
     first = engine.open("a", rows=64)
     refused("'a' is open already", "another key", lambda: engine.open("a", rows=1))
-    refused("'b' with 0 rows", "close or reap", lambda: engine.open("b", rows=0))
+    refused("'b' wants 0 rows", "", lambda: engine.open("b", rows=0))
     refused("'b' wants 300 rows, 256 are free", "Limits.rows", lambda: engine.open("b", rows=300))
     second = engine.open("b", rows=256)
     refused("2 of 2 sessions are open", "Limits.sessions", lambda: engine.open("c", rows=1))
