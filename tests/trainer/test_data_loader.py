@@ -1,7 +1,9 @@
 """The loader: one order for any number of workers and ranks, restored anywhere; packing that loses nothing; damage that is named."""
 
+import json
 import pickle
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import islice
@@ -266,6 +268,34 @@ def test_a_folder_without_a_commit_is_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(CorpusError, match=r"not the dataset\.json of a microturn corpus"):
         OpenCorpus.open(str(tmp_path))
+
+
+NONSENSE = {  # what is done to dataset.json → what is said of it
+    "shards: found NoneType": lambda dataset: dataset.pop("shards"),
+    "shards: found int": lambda dataset: dataset.update(shards=5),
+    "shards.1: found int": lambda dataset: dataset["shards"].__setitem__(1, 5),
+    "shards.1.split: found NoneType": lambda dataset: dataset["shards"][1].pop("split"),
+    "shards.0.num_ticks: found str": lambda dataset: dataset["shards"][0].update(num_ticks="many"),
+    "digests: found list": lambda dataset: dataset.update(digests=list(dataset["digests"])),
+    "digests.content: found int": lambda dataset: dataset["digests"].update(content=5),
+    "spec: found NoneType": lambda dataset: dataset.pop("spec"),
+    "layout: found int": lambda dataset: dataset.update(layout=5),
+}
+
+
+@pytest.mark.parametrize("says", NONSENSE)
+def test_nonsense_in_dataset_json_is_named_by_its_place(folder: Path, tmp_path: Path, says: str) -> None:
+    dataset = json.loads((folder / "dataset.json").read_text())
+    NONSENSE[says](dataset)
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(CorpusError, match=re.escape(f"dataset.json: {says}")):
+        OpenCorpus.open(str(tmp_path))
+
+
+def test_a_relative_path_that_leads_nowhere_says_from_where_it_is_taken() -> None:
+    with pytest.raises(InputError) as refused:
+        OpenCorpus.open("no/such/corpus")
+    assert "--data names the corpus anew" in refused.value.hint
 
 
 def test_an_index_that_is_not_the_committed_one_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,15 +74,30 @@ def test_the_best_and_the_newest_checkpoints_stay(run):
 def test_an_older_best_outlives_the_newest_ones(tmp_path):
     for step in (2, 4, 6, 8):
         (tmp_path / checkpoint.name_of(step)).mkdir()
-    (tmp_path / "best").symlink_to(checkpoint.name_of(2))
-    checkpoint.drop_old(tmp_path, 2)
+    checkpoint.drop_old(tmp_path, 2, step=8, best=checkpoint.Best(step=2, loss=1.0))
     assert sorted(path.name for path in tmp_path.glob("step-*")) == [checkpoint.name_of(step) for step in (2, 6, 8)]
+
+
+def test_the_checkpoint_just_written_outlives_what_has_a_later_name(tmp_path):
+    """Later names were passed over as damaged when the run went on."""
+    for name in (*map(checkpoint.name_of, (2, 4, 6, 8)), ".step-00000005.part"):
+        (tmp_path / name).mkdir()
+    checkpoint.drop_old(tmp_path, 1, step=4, best=None)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name_of(4)]
 
 
 def test_without_anything_held_out_the_run_says_so_and_goes_on(folder, tmp_path):
     go(tmp_path / "run", config(folder, 2, pace={"evaluate_every": 1}), listener := Listener())
     assert any("no split 'val'" in told and "microturn build --split" in told for told in listener.told)
     assert len(rows(tmp_path / "run")) == 2 and not any("held_out_loss" in row for row in rows(tmp_path / "run"))
+
+
+def test_held_out_sessions_without_the_views_of_training_take_no_part(held_out):
+    told: list[str] = []
+    spec = TrainSpec.of(config(held_out, 1, pace=OFTEN, data={"views": ["nobody"]}), where="test")
+    training = SimpleNamespace(corpora=[OpenCorpus.open(str(held_out))])
+    assert Evaluation(spec, training, told.append).is_empty
+    assert len(told) == 1 and "split 'val'" in told[0] and "no view 'nobody'" in told[0] and "nothing of it is held out" in told[0]
 
 
 def test_what_is_held_out_is_whole_whatever_training_drops(held_out):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from corpora import copied
-from microturn.schemas.errors import InputError, MicroturnError
+from microturn.schemas.errors import InputError
 from microturn.trainer.train import checkpoint
 from microturn.trainer.train.loop import Ended
 from runs import Listener, config, go, rows, tensors
@@ -151,12 +151,16 @@ def test_a_checkpoint_that_was_not_finished_is_none(straight, folder, tmp_path):
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_metrics_that_do_not_reach_the_checkpoint_are_refused(straight, folder, tmp_path):
+@pytest.mark.parametrize("kept", [[1, 2, 3, 5, 6, 7, 8], [], None], ids=["a gap", "none", "no file"])
+def test_metrics_that_are_missing_are_told_and_the_run_goes_on(straight, folder, tmp_path, kept):
     shutil.copytree(straight, tmp_path / "run", symlinks=True)
-    kept = (straight / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "metrics.jsonl").write_text("".join(kept[:3] + kept[4:]))
-    with pytest.raises(MicroturnError, match="rows of 7 steps, the checkpoint is of step 8"):
-        go(tmp_path / "run", config(folder, 9))
+    lines = (straight / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    if kept is not None:
+        (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[step - 1] for step in kept))
+    go(tmp_path / "run", config(folder, 9), listener := Listener())
+    words = f"rows of {len(kept or [])} steps, the checkpoint is of step 8"
+    assert any(words in told for told in listener.told) and [row["step"] for row in rows(tmp_path / "run")] == [*(kept or []), 9]
 
 
 def test_a_run_that_has_its_steps_is_left_as_it_is(straight, folder):

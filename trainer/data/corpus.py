@@ -17,6 +17,7 @@ from .files import Files
 from .index import WindowIndex
 
 IDENTITY = {"content": "content", "spec": "spec", "layout_spec": "layout and tokenizer"}  # digest of dataset.json → what it is of
+SHARD = {"name": str, "split": str, "index_digest": str, "num_windows": int, "num_tokens": int, "num_ticks": int}  # what we read of a shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +74,45 @@ class OpenCorpus:
 
 
 def read_dataset(files: Files) -> dict[str, Any]:
-    """dataset.json. Raises InputError when nothing has been committed there, CorpusError when it is not ours."""
+    """dataset.json; digests and shards are what `OpenCorpus` takes them for.
+
+    Raises InputError when nothing has been committed there, CorpusError naming the place when it is not ours.
+    """
     where = files.path("dataset.json")
     try:
         data = files.read("dataset.json")
     except FileNotFoundError:
-        raise InputError(f"{where}: not there", hint="`microturn build INPUT OUT` writes it last; was the build interrupted?") from None
+        hint = "`microturn build INPUT OUT` writes it last; was the build interrupted?"
+        if "://" not in files.uri and not Path(files.uri).is_absolute():
+            hint += " The path is taken from the folder you are in; if the corpus lies elsewhere, --data names the corpus anew"
+        raise InputError(f"{where}: not there", hint=hint) from None
     try:
         dataset = json.loads(data)
-        ours = dataset["format"] == "microturn" and dataset["version"] == 1 and set(IDENTITY) <= set(dataset["digests"])
-    except (ValueError, KeyError, TypeError):
+        ours = dataset["format"] == "microturn" and dataset["version"] == 1
+    except (ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
         raise CorpusError(f"{where}: not the dataset.json of a microturn corpus, version 1")
+    _refuse_shape(dataset, where)
     return dataset
+
+
+def _refuse_shape(dataset: Mapping[str, Any], where: str) -> None:
+    """Nothing if digests and shards have the types that are read of them. Raises CorpusError naming the first that has not."""
+
+    def expect(kind: type, value: Any, place: str) -> None:
+        if not isinstance(value, kind):
+            raise CorpusError(f"{where}: {place}: found {type(value).__name__}, expected {kind.__name__}")
+
+    for name in ("spec", "layout", "digests"):
+        expect(dict, dataset.get(name), name)
+    expect(list, dataset.get("shards"), "shards")
+    for name in IDENTITY:
+        expect(str, dataset["digests"].get(name), f"digests.{name}")
+    for number, shard in enumerate(dataset["shards"]):
+        expect(dict, shard, f"shards.{number}")
+        for name, kind in SHARD.items():
+            expect(kind, shard.get(name), f"shards.{number}.{name}")
 
 
 def refuse_another(found: Mapping[str, str], started_with: Mapping[str, str], *, where: str) -> None:

@@ -200,6 +200,8 @@ def _global_every(config: Config, layers: int, where: str) -> int:
         if not isinstance(local, list):  # the open code's default
             local = [layer for layer in range(layers) if (layer + 1) % 6]
         kinds = ["hybrid_sliding" if layer in local else "hybrid" for layer in range(layers)]
+    if not isinstance(kinds, list):
+        raise InputError(f"{where}: text_config.{field} is {kinds!r}, no list")
     every = kinds.index("hybrid") + 1 if "hybrid" in kinds else layers + 1
     if kinds != ["hybrid_sliding" if (layer + 1) % every else "hybrid" for layer in range(layers)]:
         raise InputError(f"{where}: text_config.{field}: every n-th layer of this model attends to everything, and no other")
@@ -210,6 +212,8 @@ def _dense_layers(config: Config, layers: int, where: str) -> int:
     kinds = _get(config, "text_config.mlp_layer_types", where, None)
     if kinds is None:
         return _get(config, "text_config.dense_mlp_idx", where, 0)
+    if not isinstance(kinds, list):
+        raise InputError(f"{where}: text_config.mlp_layer_types is {kinds!r}, no list")
     dense = kinds.count("dense")
     if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
         raise InputError(f"{where}: text_config.mlp_layer_types: the dense layers of this model are the first ones")

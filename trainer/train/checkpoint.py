@@ -6,7 +6,8 @@
 
 PyTorch's distributed checkpoints in their safetensors form: nothing is pickled, each tensor says in the file's header which part of the
 whole it is, and any tool reads the files. A checkpoint is written beside its name and renamed when everything is on the disk. One that is
-damaged is passed over by name. Costs a copy of a rank's part in memory while it is written.
+damaged is passed over by name. Costs a copy of a rank's part in memory while it is written. Equal tensors need not give equal files (a
+header's order is the writer's): a sha256 says that a file is as it was written; compare tensors to know whether two checkpoints are one.
 """
 
 import hashlib
@@ -84,9 +85,7 @@ def write(folder: Path, model: InteractionModel, optimizer: AdamW, *, step: int,
             shutil.rmtree(final)
         os.replace(beside, final)
         files.settle(folder)
-        _link(folder / "last", final.name)
-        if best is not None and best.step == step:
-            _link(folder / "best", final.name)
+        link(folder, step, best)
     _barrier()
     return final
 
@@ -126,6 +125,8 @@ def fault_of(checkpoint: Path) -> str:
         return f"no readable {NAME} ({error})"
     if name_of(saved.step) != checkpoint.name:
         return f"{NAME} is of step {saved.step}"
+    if not saved.sha256:
+        return f"{NAME} names no files"
     for name, digest in saved.sha256.items():
         path = checkpoint / name
         if not path.is_file():
@@ -135,13 +136,37 @@ def fault_of(checkpoint: Path) -> str:
     return ""
 
 
-def drop_old(folder: Path, keep: int) -> None:
-    """Nothing; of the checkpoints the `keep` newest stay, and the best."""
+def best_in(folder: Path) -> Path | None:
+    """The best checkpoint, by the newest checkpoint.json that names one; None where there is none. Whether it is whole, `fault_of` says."""
+    for checkpoint in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            best = read(checkpoint).best
+        except (OSError, MicroturnError):
+            continue
+        if best is not None and (folder / name_of(best.step)).is_dir():
+            return folder / name_of(best.step)
+    return None
+
+
+def drop_old(folder: Path, keep: int, *, step: int, best: Best | None) -> None:
+    """Nothing; of the checkpoints up to `step`, which was just written, the `keep` newest stay, and the best.
+
+    What has a later name was passed over as damaged when the run went on from before it, and is dropped; so is what was never finished.
+    """
     if ranks.rank() == 0:
-        best = (folder / "best").resolve().name
-        for checkpoint in sorted(folder.glob("step-*"))[:-keep]:
-            if checkpoint.name != best:
-                shutil.rmtree(checkpoint)
+        names = sorted(path.name for path in folder.glob("step-*"))
+        kept = {*[name for name in names if name <= name_of(step)][-keep:], name_of(best.step) if best is not None else ""}
+        for name in [name for name in names if name not in kept] + [path.name for path in folder.glob(".step-*.part")]:
+            shutil.rmtree(folder / name)
+
+
+def link(folder: Path, step: int, best: Best | None) -> None:
+    """Nothing; `last` leads to the checkpoint of `step`, `best` to that of the best evaluation, or is gone with it."""
+    for name, to in (("last", step), ("best", None if best is None else best.step)):
+        if to is None or not (folder / name_of(to)).is_dir():
+            (folder / name).unlink(missing_ok=True)
+        elif not (folder / name).is_symlink() or os.readlink(folder / name) != name_of(to):
+            _link(folder / name, name_of(to))
 
 
 def read(checkpoint: Path) -> Saved:

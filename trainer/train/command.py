@@ -57,7 +57,7 @@ def train_command(ctx: click.Context, run: str, **options: Any) -> None:
     \b
     Exit codes:
       0    the run has all its steps
-      1    failed; a loss that is not finite says so here, and the newest checkpoint is from before it
+      1    failed, or another process trains this run; a loss that is not finite says so here, and the newest checkpoint is from before it
       2    wrong usage, or another corpus or config than the run's
       130  stopped by Ctrl-C or SIGTERM; saved, the same command goes on
     """
@@ -72,7 +72,7 @@ def train_command(ctx: click.Context, run: str, **options: Any) -> None:
 
     world = start(options["device"])
     console.quiet = world.rank > 0  # all say the same
-    stop = _Stop(console)
+    stop = _Stop()
     console.print(described(spec), markup=False, highlight=False, soft_wrap=True)
     with stop, Shown(console, steps=spec.pace.steps) as shown:
         stand = train(spec, folder, shown, asked_to_stop=stop.asked, world=world)
@@ -142,8 +142,8 @@ class _Stop:
     Workers of the loader are forked with these handlers: Ctrl-C reaches every process of the terminal, and must not end them.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._asked, self._owner = console, False, os.getpid()
+    def __init__(self) -> None:
+        self._asked, self._owner = False, os.getpid()
         self._before: dict[int, Any] = {}
 
     def asked(self) -> bool:

@@ -45,15 +45,17 @@ class Evaluation:
     """The held-out batches of this rank, kept in memory; `floor` is computed once."""
 
     def __init__(self, spec: TrainSpec, mixture: Mixture, tell: Callable[[str], None]) -> None:
-        """Corpora without the split take no part, and are told."""
+        """Corpora without the split, or without what training takes of a corpus in it, take no part, and are told."""
         self._spec = spec
         self._batches: list[Batch] = []
-        self.sequences = 0
         for corpus in mixture.corpora:
-            for batch in _held_out(spec, corpus, tell):
-                self._batches.append(batch)
-                self.sequences += batch.num_sequences * ranks.world()
+            self._batches += _held_out(spec, corpus, tell)
         self.floor = _floor(spec, mixture, self._batches) if self._batches else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look at; the same on every rank."""
+        return not self._batches
 
     def __call__(self, model: InteractionModel) -> HeldOut:
         """The losses of the model as it is."""
@@ -77,7 +79,11 @@ def _held_out(spec: TrainSpec, corpus: OpenCorpus, tell: Callable[[str], None]) 
         tell(f"{error}: nothing of it is held out; `microturn build --split train=0.95,{split}=0.05` would")
         return []
     data = spec.data.model_copy(update={"split": split, "seed": 0, **PLAIN})
-    held_out = Mixture.of([held], data, tokenizer_path=spec.pace.tokenizer)
+    try:
+        held_out = Mixture.of([held], data, tokenizer_path=spec.pace.tokenizer)
+    except InputError as error:
+        tell(f"split {split!r}: {error}: nothing of it is held out")
+        return []
     loader = Loader(held_out, step_sequences=ranks.world(), rank=ranks.rank(), world=ranks.world(), epochs=1, on_damage=spec.pace.on_damage)
     return list(islice(loader, -(-spec.pace.evaluate_sequences // ranks.world())))
 

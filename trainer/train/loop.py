@@ -21,6 +21,7 @@ from ..model import InteractionModel, ModelSpec
 from ..scale.sharding import initialise, prepare
 from ..scale.start import World
 from . import checkpoint, ranks
+from .alone import alone
 from .checkpoint import Best
 from .evaluate import Evaluation
 from .metrics import Metrics, held_out_row, row_of
@@ -72,13 +73,23 @@ def train(
 
     Raises:
         InputError: another corpus or config than the run's.
+        Busy: another process trains it.
         NotFinite: a loss or gradient is not; the checkpoint before it stays.
     """
     if spec.pace.threads:
         torch.set_num_threads(spec.pace.threads)
-    started = folder.started_with()
+    folder.started_with()  # refuses a folder of something else before anything is written into it
     mixture = Mixture.of(folder.open_corpora(spec), spec.data, weights=[c.weight for c in spec.corpora], tokenizer_path=spec.pace.tokenizer)
     refuse_small(spec.model, mixture.layout)
+    with alone(folder.path, audience.tell):
+        return _resumed(spec, folder, audience, asked_to_stop, mixture, world).go()
+
+
+def _resumed(
+    spec: TrainSpec, folder: RunFolder, audience: Audience, asked_to_stop: Callable[[], bool], mixture: Mixture, world: World
+) -> "_Run":
+    """The run at its newest checkpoint, or at its beginning; this start is written into the folder."""
+    started = folder.started_with()
     found = checkpoint.newest(folder.checkpoints, audience.tell)
     if started is not None:
         step = 0 if found is None else checkpoint.read(found).step
@@ -97,10 +108,12 @@ def train(
         audience.tell(f"{folder.checkpoints}: no checkpoint to go on from, the run begins again")
     if ranks.rank() == 0:
         folder.write_start(spec, mixture)
-        if warning := folder.write_environment(step):
-            audience.tell(warning)
-        folder.cut_metrics(step)
-    return _Run(spec, folder, audience, asked_to_stop, mixture, model, optimizer, step, place, best, world.device).go()
+        if found is not None:
+            checkpoint.link(folder.checkpoints, step, best)  # a kill may have come before them
+        for warning in (folder.write_environment(step, world.device), folder.cut_metrics(step)):
+            if warning:
+                audience.tell(warning)
+    return _Run(spec, folder, audience, asked_to_stop, mixture, model, optimizer, step, place, best, world.device)
 
 
 def refuse_small(model: ModelSpec, layout: LayoutSpec) -> None:
@@ -195,7 +208,7 @@ class _Run:
     def _evaluate(self, evaluation: Evaluation | None, row: dict[str, Any]) -> bool:
         """Whether this step is the best so far; what was found is in the row."""
         pace = self.spec.pace
-        if evaluation is None or not evaluation.sequences or self.step % pace.evaluate_every:
+        if evaluation is None or evaluation.is_empty or self.step % pace.evaluate_every:
             return False
         held = evaluation(self.model)
         row |= held_out_row(held, evaluation.floor)
@@ -214,9 +227,9 @@ class _Run:
 
     def _save(self, metrics: Metrics | None) -> None:
         if metrics is not None:
-            metrics.settle()  # first: a checkpoint without the rows before it could not be gone on from
+            metrics.settle()  # first: rows before a checkpoint are not made again
         checkpoint.write(self.folder.checkpoints, self.model, self.optimizer, step=self.step, place=self.place, best=self.best)
-        checkpoint.drop_old(self.folder.checkpoints, self.spec.pace.keep)
+        checkpoint.drop_old(self.folder.checkpoints, self.spec.pace.keep, step=self.step, best=self.best)
         self.saved_step, self.saved_at = self.step, monotonic()
 
     def _leave(self, metrics: Metrics | None, why: Ended) -> Stand:

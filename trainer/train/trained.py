@@ -5,7 +5,6 @@ fingerprint; a session's snapshot names it.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,8 +15,9 @@ from ...kernels.selfcheck import as_integers
 from ...schemas.errors import InputError
 from ...schemas.layout import LayoutSpec
 from ...schemas.strict import canonical_json
+from ..data import Mixture, OpenCorpus
 from ..model import InteractionModel
-from . import checkpoint, files
+from . import checkpoint
 from .run_folder import RunFolder
 from .spec import TrainSpec
 
@@ -33,7 +33,7 @@ class Trained:
         spec: the run's.
         layout: of its corpora.
         step: after which these are the weights.
-        numerics: the fingerprint of the newest start of the run.
+        numerics: the fingerprint of the newest start of the run; "" where none is kept.
     """
 
     model: InteractionModel
@@ -45,29 +45,44 @@ class Trained:
     @property
     def identity(self) -> str:
         """sha256 over sizes, dtype, layout and every weight."""
-        digest = hashlib.sha256(canonical_json([self.spec.model.digest(), self.spec.dtype, self.layout.digest()]).encode())
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        digest = hashlib.sha256(canonical_json([self.spec.model.digest(), dtype, self.layout.digest()]).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(as_integers(tensor).contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def documents(self, path: str | None, split: str, **changes: object) -> Mixture:
+        """The run's corpus, or that in `path`, as the run makes documents of it; `changes` are fields of DataSpec.
+
+        Raises InputError for a corpus of another layout.
+        """
+        corpus = OpenCorpus.open(path or self.spec.corpora[0].path, split=split)
+        if corpus.layout != self.layout:
+            raise InputError(f"{corpus.name}: another layout than the run's corpora", hint="build it with the same tokenizer and layout")
+        spec = self.spec.data.model_copy(update={"split": split, "sides": "all", **changes})
+        return Mixture.of([corpus], spec, tokenizer_path=self.spec.pace.tokenizer)
+
 
 def trained(run: str | Path, which: Which = "last") -> Trained:
-    """The run's model. Raises InputError where no run is, or none of its checkpoints is whole."""
+    """The run's model. Raises InputError where no run is, none of its checkpoints is whole, or the best is not."""
     folder = RunFolder(run)
     started = folder.started_with() if folder.path.is_dir() else None
     if started is None:
         raise InputError(f"{run}: no run of `microturn train`")
     spec = TrainSpec.parse(started, where=str(folder.config))
     faults: list[str] = []
-    found = checkpoint.newest(folder.checkpoints, faults.append) if which == "last" else (folder.checkpoints / "best").resolve()
-    if found is None or not found.is_dir():
+    found = checkpoint.newest(folder.checkpoints, faults.append) if which == "last" else checkpoint.best_in(folder.checkpoints)
+    if found is None:
         raise InputError(
             f"{run}: no {'whole checkpoint' if which == 'last' else 'best checkpoint: nothing was evaluated'}",
             hint="; ".join(faults) or "train at least one step",
         )
+    if which == "best" and (fault := checkpoint.fault_of(found)):
+        raise InputError(f"{found}: {fault}", hint="the newest checkpoint may be whole: take the last instead of the best")
+    known = folder.known()
+    if known is None:
+        raise InputError(f"{folder.corpus}: not there", hint="bring the file back: it says in which layout the run hears and speaks")
     model = InteractionModel(spec.model, dtype=getattr(torch, spec.dtype))
     saved = checkpoint.load(found, model)
-    layout = LayoutSpec.parse(files.read_json(folder.corpus)["layout"], where=str(folder.corpus))
-    starts = [json.loads(line) for line in folder.environment.read_text(encoding="utf-8").splitlines()]
-    return Trained(model.eval(), spec, layout, saved.step, starts[-1]["numerics"]["digest"] if starts else "")
+    return Trained(model.eval(), spec, known.layout, saved.step, folder.numerics())
