@@ -104,6 +104,7 @@ def _resumed(
         saved = checkpoint.load(found, model, optimizer)
         step, place, best = saved.step, saved.place, saved.best
         mixture.check(place)
+        audience.tell(f"goes on after step {step}, from {found.name}")
     elif started is not None and folder.rows():
         audience.tell(f"{folder.checkpoints}: no checkpoint to go on from, the run begins again")
     if ranks.rank() == 0:

@@ -72,7 +72,7 @@ class Pace(Strict):
     evaluate_sequences: PositiveInt = 16
     evaluate_split: str = "val"
     checkpoint_every: int = Field(100, ge=0)
-    checkpoint_minutes: float = Field(15.0, ge=0)
+    checkpoint_minutes: float = Field(2.0, ge=0)
     keep: PositiveInt = 2
     on_damage: Literal["error", "skip"] = "error"
     expert_ranks: PositiveInt = 1
