@@ -81,15 +81,16 @@ def show(made: Plan, preset: str, console: Console) -> None:
         highlight=False,
     )
     table = Table(title="GiB a GPU", title_justify="left", caption=_words(made), caption_justify="left")
-    heads = ("fsdp × ep", "masters", "gradients", "moments", "gathered", "reducing", "activations", "recomputed", "total", "with recompute")
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=head == "fsdp × ep")
+    for head in ("fsdp × ep", "state", "gathered", "kept", "total", "recompute", "total"):
+        table.add_column(head, justify="right", no_wrap=True)
     for layout in made.layouts:
-        parts = (layout.masters, layout.gradients, layout.moments, layout.gathered, layout.reducing)
+        state = layout.masters + layout.gradients + layout.moments
         table.add_row(
             f"{layout.fsdp} × {layout.ep}",
-            *(_gib(part) for part in (*parts, layout.activations.total, layout.recomputed.total)),
-            *(_verdict(made, layout, recompute=recompute) for recompute in (False, True)),
+            *(_gib(part) for part in (state, layout.gathered + layout.reducing, layout.activations.total)),
+            _verdict(made, layout, recompute=False),
+            _gib(layout.recomputed.total),
+            _verdict(made, layout, recompute=True),
         )
     console.print(table)
     sent = Table(title="GiB sent by a GPU in a step, forward computed twice", title_justify="left")
@@ -103,6 +104,7 @@ def show(made: Plan, preset: str, console: Console) -> None:
 
 def _words(made: Plan) -> str:
     return (
+        "state: masters, gradients, moments; gathered: of one block; kept: activations\nfor backward, or with recompute. --json has every part.\n"
         f"A step of one sequence of {made.sequence_tokens} tokens a GPU: {made.step_tokens} tokens; {TEXT_SHARE:.0%} of rows learn text,"
         f" {FLOW_SHARE:.0%} a frame.\nSampling: {made.sampling / GIB:.3f} GiB of keys and values for a session of that length.\n"
         "Formula, not measured on GPUs."
