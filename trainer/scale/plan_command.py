@@ -104,7 +104,8 @@ def show(made: Plan, preset: str, console: Console) -> None:
 
 def _words(made: Plan) -> str:
     return (
-        "state: masters, gradients, moments; gathered: of one block; kept: activations\nfor backward, or with recompute. --json has every part.\n"
+        "state: masters, gradients, moments; gathered: of one block; kept: activations\n"
+        "for backward, or with recompute. --json has every part.\n"
         f"A step of one sequence of {made.sequence_tokens} tokens a GPU: {made.step_tokens} tokens; {TEXT_SHARE:.0%} of rows learn text,"
         f" {FLOW_SHARE:.0%} a frame.\nSampling: {made.sampling / GIB:.3f} GiB of keys and values for a session of that length.\n"
         "Formula, not measured on GPUs."
