@@ -49,3 +49,12 @@ def views(folder: Path) -> dict[tuple[str, str], list[Record]]:
     for window in records(folder):
         windows.setdefault((window.meta["session"], window.meta["view"]), []).append(window)
     return windows
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of two splits."""
+    raw = Raw(tmp_path_factory.mktemp("raw"))
+    raw.dyad("talk", seconds=16.0, seed=1, split="train")
+    raw.dyad("other", seconds=12.0, seed=2, split="val")
+    return build_talks(raw.rows, raw.folder, tmp_path_factory.mktemp("corpora") / "two")

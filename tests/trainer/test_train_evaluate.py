@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from corpora import Raw, build
 from microturn.trainer.data import DataSpec, Loader, Mixture, OpenCorpus
 from microturn.trainer.model import InteractionModel, initialise
 from microturn.trainer.train import checkpoint
@@ -20,21 +19,9 @@ from microturn.trainer.train.run_folder import RunFolder
 from microturn.trainer.train.spec import TrainSpec
 from rich.console import Console
 from runs import Listener, config, go, rows
-from talks import SPEC
 
 STEPS = 9
 OFTEN = {"evaluate_every": 3, "evaluate_sequences": 3, "checkpoint_every": 2, "keep": 1}
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of two splits."""
-    raw = Raw(tmp_path_factory.mktemp("raw"))
-    raw.dyad("talk", seconds=16.0, seed=1, split="train")
-    raw.dyad("other", seconds=12.0, seed=2, split="val")
-    out = tmp_path_factory.mktemp("corpora") / "two"
-    assert not build(raw.rows, raw.folder, out, spec=SPEC).blocks
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpora import Raw, build
 from microturn import kernels
 from microturn.schemas.errors import InputError, MicroturnError
 from microturn.trainer.train import checkpoint, run_folder
@@ -19,20 +18,8 @@ from microturn.trainer.train.alone import LOCK, Busy, alone
 from microturn.trainer.train.run_folder import RunFolder
 from microturn.trainer.train.trained import trained
 from runs import Listener, config, go, rows
-from talks import SPEC
 
 OFTEN = {"evaluate_every": 1, "evaluate_sequences": 1, "checkpoint_every": 1}
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of two splits."""
-    raw = Raw(tmp_path_factory.mktemp("raw"))
-    raw.dyad("talk", seconds=16.0, seed=1, split="train")
-    raw.dyad("other", seconds=12.0, seed=2, split="val")
-    out = tmp_path_factory.mktemp("corpora") / "two"
-    assert not build(raw.rows, raw.folder, out, spec=SPEC).blocks
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ shard is huggingface_hub's choice, as in every other checkpoint of its kind.
 """
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,9 @@ def _made(name: str, planned: Planned) -> Tensor:
 class Stored(Mapping[str, Tensor]):
     """Tensors that are read when asked for, whose dtypes are known without reading them."""
 
+    @abstractmethod
     def dtype(self, name: str) -> torch.dtype:
         """Of the tensor with this name."""
-        raise NotImplementedError
 
 
 def dtype_of(weights: Mapping[str, Tensor], name: str) -> torch.dtype:

@@ -108,7 +108,7 @@ class Sampler:
     def perform(self, talks: Sequence[Talk], perceived: Sequence[Perceived | None]) -> list[Performed]:
         """G(k) of each talk after what it perceived in tick k; None instead of it gives G(-1), which comes before the first tick.
 
-        A tick of which nobody told what was played was played whole. Raises InputError or SessionError with all talks as they were.
+        A tick of which nobody told what was played was played whole. Whatever is raised, no talk has heard or said anything of this tick.
         """
         ticks = [self._tick(talk, seen) for talk, seen in zip(talks, perceived, strict=True)]
         for talk in talks:
