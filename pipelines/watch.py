@@ -109,6 +109,7 @@ class Watch:
 
     def __enter__(self) -> None:
         self._staging.delete(UNDER_WAY)  # of a build that died
+        self._tell(self._standing())  # a build shorter than a look is told of too
         self._thread.start()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:

@@ -256,7 +256,7 @@ def test_progress_is_told_in_bytes_of_input_and_ends_at_all_of_it(raw, tmp_path)
     run.run(plan, run.Settings(out=str(tmp_path), spec=SMALL, splits=ONE_SPLIT), toolchain_digest(), told.append)
     total = sum(f.size_bytes for item in plan.items for f in item.files)
     inputs = [standing for standing in told if standing.phase == "featurising"]
-    assert {standing.total for standing in inputs} == {total} and all(a.done <= b.done for a, b in pairwise(inputs))
+    assert inputs[0].done == 0 and {standing.total for standing in inputs} == {total} and all(a.done <= b.done for a, b in pairwise(inputs))
     assert told[-1] == Standing(phase="done", done=total, total=total, sessions=5, longest_s=0)
     assert not (tmp_path / ".staging/under-way").exists()
 
