@@ -14,16 +14,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from ..schemas.errors import CorpusError, InputError, MicroturnError
 from ..schemas.layout import LayoutSpec
-from ..schemas.receipts import Outcome, WorkItem
+from ..schemas.receipts import WorkSlice
 from ..schemas.spec import FeatureSpec
 from ..transforms.tokens import tokenizer
 from . import runners
 from .corpus import rejected
 from .corpus.commit import dataset_digest, read_dataset
 from .graph import Build, BuildCorpus
+from .input import worklist
 from .input.options import DEFAULT_SPLITS, splits_of
 from .input.plan import Plan
-from .sessions import receipts
 from .settle import VERDICT, Verdict
 from .storage import folders
 from .storage.folders import Folder
@@ -84,15 +84,15 @@ def run(
     if not plan.items and not plan.rejected:
         raise InputError("no session to build")
     tokenizer.load(settings.layout, settings.tokenizer_path or None)  # a worker would miss it only when all is decoded
-    runner, options = runners.make(settings.beam, num_elements=len(plan.items) + len(plan.rejected))
+    runner, options = runners.make(settings.beam, num_elements=min(len(plan.items) + len(plan.rejected), worklist.MAX_SLICES))
     out, staging = Folder(settings.out), settings.staging_folder
     with contextlib.ExitStack() as leases:
         lease = leases.enter_context(Lease(out, tell))
         if not folders.within(staging.uri, out.uri):
             leases.enter_context(Lease(staging, tell))
-        build = _prepared(out, staging, settings, toolchain, lease.token)
+        build, slices = _prepared(plan, out, staging, settings, toolchain, lease.token)
         with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
-            _run_graph_in_words(_elements(plan, staging), build, runner, options)
+            _run_graph_in_words(slices, build, runner, options)
         if not staging.exists(VERDICT):
             raise MicroturnError(
                 "the runner ended without a verdict", hint="its workers must write to the same staging folder as the driver"
@@ -100,18 +100,22 @@ def run(
         verdict = Verdict.take(staging)
         for folder in (out, staging):
             folder.delete_unfinished()
+        staging.delete(worklist.WORK)
         if not verdict.blocks and not settings.keep_parts:
             staging.delete(PARTS)
     return verdict
 
 
-def _prepared(out: Folder, staging: Folder, settings: Settings, toolchain: str, lease: str) -> Build:
-    """What the graph is told. Raises CorpusError for a corpus that cannot grow by this."""
+def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, toolchain: str, lease: str) -> tuple[Build, list[WorkSlice]]:
+    """What the graph is told, and what it is given. Raises CorpusError for a corpus that cannot grow by this."""
     base = dataset_digest(out)
     before = read_dataset(out)
     _refuse_other(before, settings, toolchain)
     _refuse_damaged(out, before)
-    return Build(
+    committed = _committed(out, before)
+    staging.delete(VERDICT)  # of a build that died
+    slices = worklist.write(plan, committed, rejected.reasons(out, before["rejected"] if before else ()), staging)
+    build = Build(
         out=folders.absolute(settings.out),
         staging=folders.absolute(staging.uri),
         spec=settings.spec,
@@ -122,29 +126,18 @@ def _prepared(out: Folder, staging: Folder, settings: Settings, toolchain: str, 
         lease=lease,
         base=base,
         next_number=_next_numbers(before),
-        known=_committed(out, before),
-        refused=rejected.reasons(out, before["rejected"] if before else ()),
+        num_committed=len(committed),
         rehash=settings.rehash,
         allow_mixed_toolchain=settings.allow_mixed_toolchain,
         silence_s=settings.silence_s,
     )
+    return build, slices
 
 
-def _elements(plan: Plan, staging: Folder) -> list[WorkItem | Outcome]:
-    """What goes into the graph. Sessions that the plan has settled get their receipts here."""
-    elements: list[WorkItem | Outcome] = list(plan.items)
-    for receipt in plan.rejected:
-        name = f"{receipt.session}-{receipt.source_digest[:16]}.json"
-        receipts.write(staging, name, receipt)
-        elements.append(receipts.outcome_of(receipt, name))
-    staging.delete(VERDICT)  # of a build that died
-    return elements
-
-
-def _run_graph_in_words(elements: list[WorkItem | Outcome], build: Build, runner: Any, options: PipelineOptions) -> None:
+def _run_graph_in_words(slices: list[WorkSlice], build: Build, runner: Any, options: PipelineOptions) -> None:
     """Runs it; what a runner raises becomes a sentence, or the interrupt that a person meant."""
     try:
-        _run_graph(elements, build, runner, options)
+        _run_graph(slices, build, runner, options)
     except MicroturnError:
         raise
     except Exception as error:
@@ -154,9 +147,9 @@ def _run_graph_in_words(elements: list[WorkItem | Outcome], build: Build, runner
         raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
 
 
-def _run_graph(elements: list[WorkItem | Outcome], build: Build, runner: Any, options: PipelineOptions) -> None:
+def _run_graph(slices: list[WorkSlice], build: Build, runner: Any, options: PipelineOptions) -> None:
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | "Sessions" >> beam.Create(elements, reshuffle=False) | "Build" >> BuildCorpus(build)
+    _ = pipeline | "Places in the work list" >> beam.Create(slices, reshuffle=False) | "Build" >> BuildCorpus(build)
     pipeline.run().wait_until_finish()
 
 

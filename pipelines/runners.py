@@ -15,6 +15,8 @@ from google.protobuf import struct_pb2
 from ..schemas.errors import InputError
 
 LOCAL = ("DirectRunner", "FnApiRunner")
+PARTITIONS_PER_CORE = 4
+CONNECT_S = 30
 DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
@@ -35,10 +37,24 @@ def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineO
         from apache_beam.runners.dask.dask_runner import DaskOptions
 
         dask = options.view_as(DaskOptions)
-        if not getattr(dask, "dask_npartitions", None):
-            options._all_options["dask_npartitions"] = max(1, min(num_elements, 4 * (os.cpu_count() or 1)))
+        if not dask.npartitions and not dask.partition_size:
+            dask.npartitions = max(1, min(num_elements, PARTITIONS_PER_CORE * _cluster_cores(dask)))
     options.view_as(StandardOptions).runner = name
     return name, options
+
+
+def _cluster_cores(options: Any) -> int:
+    """Threads of the workers that a Dask scheduler has now; this machine's cores where Beam makes the cluster itself."""
+    where = {"address": options.address} if options.address else {"scheduler_file": options.scheduler_file}
+    if not any(where.values()):
+        return os.cpu_count() or 1
+    from distributed import Client
+
+    try:
+        with Client(**where, timeout=CONNECT_S, set_as_default=False) as client:
+            return max(1, sum(client.ncores().values()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler at {next(iter(where.values()))}: {error}", hint="start it, or mend its address") from None
 
 
 def _quiet_workers() -> ExtendedProvisionInfo:

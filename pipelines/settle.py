@@ -1,6 +1,6 @@
 """What the outcomes of all work items amount to: what is new, what is known, what stands in the way of a commit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ..schemas.receipts import Outcome
 from ..schemas.strict import Strict
@@ -52,41 +52,46 @@ class Verdict(Strict):
         return verdict
 
 
-def settle(outcomes: Iterable[Outcome], known: Mapping[str, str], refused: Mapping[str, tuple[str, ...]]) -> tuple[Verdict, list[Outcome]]:
-    """(verdict, outcomes to write). Deterministic: the order in which outcomes come changes nothing.
+def settle(outcomes: Iterable[Outcome], num_committed: int) -> tuple[Verdict, list[Outcome]]:
+    """(verdict, outcomes to write, in their order). Deterministic: the order in which outcomes come changes nothing.
 
-    `known`: session → source digest of what is committed; `refused`: session → the reasons for which the committed ledger drops it whole.
+    `num_committed`: sessions that the corpus holds windows of.
     """
     ordered = sorted(outcomes, key=lambda o: (o.split, o.order, o.session, o.receipt))
-    reasons: dict[str, set[str]] = {outcome.session: set() for outcome in ordered if outcome.status != "unsettled"}
-    for outcome in ordered:
-        if outcome.status == "rejected":
-            reasons[outcome.session].add(outcome.reason)
-    superseded = {session for session, why in reasons.items() if session in refused and tuple(sorted(why)) != refused[session]}
+    superseded = _superseded(ordered)
     fresh: list[Outcome] = []
     num_known = 0
     rejected, unsettled, conflicts = [], [], []
     for outcome in ordered:
-        if outcome.status == "unsettled":
-            unsettled.append(outcome.message)
-        elif outcome.status == "rejected":
-            if outcome.session in refused and outcome.session not in superseded:
-                num_known += 1
-            else:
+        match outcome.status:
+            case "unsettled":
+                unsettled.append(outcome.message)
+            case "conflict":
+                conflicts.append(outcome.message)
+            case "done":
+                fresh.append(outcome)
+            case "rejected" if not outcome.refused or outcome.session in superseded:
                 rejected.append(outcome.receipt)
-        elif outcome.session not in known:
-            fresh.append(outcome)
-        elif known[outcome.session] == outcome.source_digest:
-            num_known += 1
-        else:
-            conflicts.append(outcome.message or f"session {outcome.session}: the corpus was built from other content of it")
+            case _:
+                num_known += 1
     verdict = Verdict(
         fresh=len(fresh),
         known=num_known,
-        absent=len(known.keys() - {outcome.session for outcome in ordered}),
+        absent=num_committed - len({outcome.session for outcome in ordered if outcome.committed}),
         rejected=tuple(rejected),
         superseded=tuple(sorted(superseded)),
         unsettled=tuple(unsettled[:MAX_SHOWN]),
         conflicts=tuple(conflicts[:MAX_SHOWN]),
     )
     return verdict, fresh
+
+
+def _superseded(outcomes: Iterable[Outcome]) -> set[str]:
+    """Sessions that a ledger drops for other reasons than these outcomes do, or that they do not drop."""
+    before: dict[str, tuple[str, ...]] = {}
+    now: dict[str, set[str]] = {}
+    for outcome in outcomes:
+        if outcome.refused and outcome.status != "unsettled":
+            before[outcome.session] = outcome.refused
+            now.setdefault(outcome.session, set()).update({outcome.reason} if outcome.status == "rejected" else ())
+    return {session for session, why in before.items() if tuple(sorted(now[session])) != why}

@@ -4,7 +4,10 @@ A receipt names exactly what it is a receipt of: the session's row, the identity
 Work whose receipt still matches is done; that is how a build resumes, and how a corpus grows.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from .manifest import Session
 from .spec import FeatureSpec
@@ -102,28 +105,58 @@ class Receipt(Strict):
         return tuple(sorted({member.part for window in self.windows for member in window.members}))
 
 
-class Outcome(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Outcome:
     """What became of one work item: the only thing about it that crosses the graph besides its number of bytes.
 
+    All outcomes of a build meet in one step, so it is a dataclass: a third of a model's memory.
+
     Attributes:
-        status: `done`: a receipt exists; `rejected`: dropped as a function of content, a receipt without windows exists; `unsettled`: the
+        status: `done`: a receipt exists, and the corpus does not hold its windows yet; `known`: the corpus holds them; `conflict`: it holds
+            others of that session; `rejected`: dropped as a function of content, a receipt without windows exists; `unsettled`: the
             machine failed it, no receipt.
         reason: of a rejected one, as in its ledger.
         window_bytes: `tar_bytes` of each window of the receipt, in its order.
+        message: a sentence about a conflict, or about what the machine failed at.
+        committed: the corpus holds windows of this session; refused: the reasons for which its ledger drops the session whole.
     """
 
-    status: Literal["done", "rejected", "unsettled"]
+    status: Literal["done", "known", "conflict", "rejected", "unsettled"]
     session: str
     split: str
     order: str
     receipt: str = ""
     reason: str = ""
     window_bytes: tuple[int, ...] = ()
-    source_digest: str = ""
     message: str = ""
+    committed: bool = False
+    refused: tuple[str, ...] = ()
 
 
-class ShardSegment(Strict):
+class WorkLine(Strict):
+    """A line of the work list: a session to featurise, or one that the plan has settled, with what the corpus holds of it already.
+
+    Attributes:
+        committed: source digest of the windows that the corpus holds of the session, "" for none.
+        refused: the reasons for which its ledger drops the session whole.
+    """
+
+    item: WorkItem | None = None
+    settled: Outcome | None = None
+    committed: str = ""
+    refused: tuple[str, ...] = ()
+
+
+class WorkSlice(NamedTuple):
+    """Some lines of the work list, by their bytes: what a runner is given in place of the sessions."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class ShardSegment:
     """Windows [start, stop) of a receipt, in its order."""
 
     receipt: str

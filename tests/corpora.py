@@ -30,7 +30,7 @@ from microturn.schemas import record
 from microturn.schemas.errors import MicroturnError
 from microturn.schemas.layout import LayoutSpec
 from microturn.schemas.manifest import Session
-from microturn.schemas.receipts import Outcome, Receipt, WorkItem
+from microturn.schemas.receipts import Receipt, WorkSlice
 from microturn.schemas.record import Record
 from microturn.schemas.spec import FeatureSpec, PictureSpec
 from microturn.transforms.tokens import tokenizer
@@ -148,9 +148,9 @@ def build(
         return run.run(plan, wanted, toolchain_digest())
 
 
-def _one_step_after_the_other(elements: list[WorkItem | Outcome], build: graph.Build, runner: Any, options: Any) -> None:
+def _one_step_after_the_other(slices: list[WorkSlice], build: graph.Build, runner: Any, options: Any) -> None:
     step = graph.Featurise(build)
-    outcomes = [outcome for element in elements for outcome in step.process(element)]
+    outcomes = [outcome for part in slices for outcome in step.process(part)]
     rows = [graph._write(task, build) for task in graph._assign((0, outcomes), build)]
     graph._commit((0, rows), build)
 

@@ -55,7 +55,7 @@ def _compare(
 ) -> None:
     name = item.receipt_name()
     request = {"item": item.model_dump(mode="json"), "staging": staging.uri, "receipt": name}
-    outcome = Outcome.model_validate(media.call("featurise", request))
+    outcome = Outcome(**media.call("featurise", request))
     made = receipts.read(staging, outcome.receipt)
     with PartReader(staging) as parts:
         again = {window.key: window for window in lay_out(made, 0, len(made.windows), parts, corpus.layout, words)}

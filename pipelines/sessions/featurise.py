@@ -4,7 +4,7 @@ Everything a session gives is written under names that follow from its content, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...schemas import keys, record
@@ -39,7 +39,7 @@ def make(item: WorkItem, staging: Folder, progress: Progress = lambda _: None) -
 def featurise_request(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The child's verb `featurise`."""
     receipt = make(WorkItem.model_validate(request["item"]), Folder(request["staging"]), progress)
-    return receipts.outcome_of(receipt, request["receipt"]).model_dump(mode="json")
+    return asdict(receipts.outcome_of(receipt, request["receipt"]))
 
 
 def look_request(request: dict[str, Any], progress: Progress) -> dict[str, Any]:

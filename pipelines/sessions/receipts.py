@@ -44,7 +44,6 @@ def outcome_of(receipt: Receipt, name: str) -> Outcome:
         receipt=name,
         reason=next((row.reason for row in receipt.ledger if row.entry == "session"), ""),
         window_bytes=tuple(window.tar_bytes() for window in receipt.windows),
-        source_digest=receipt.source_digest,
     )
 
 

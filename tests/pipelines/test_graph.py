@@ -1,11 +1,14 @@
 """The graph stays inside what every runner does, carries no bytes, and gives one answer whatever the runner does to it."""
 
+import dataclasses
 import pickle
 import random
 import socket
+import tempfile
 import types
 import typing
 from itertools import pairwise
+from pathlib import Path
 from unittest import mock
 
 import apache_beam as beam
@@ -17,26 +20,28 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
-from corpora import LAYOUT, ONE_SPLIT, SMALL, Raw, build, plan_of
+from corpora import LAYOUT, ONE_SPLIT, SMALL, Raw, build, mono_stream, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microturn.pipelines import graph, run
 from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.input import worklist
 from microturn.pipelines.input.plan import Plan
 from microturn.pipelines.sessions.toolchain import toolchain_digest
 from microturn.pipelines.settle import Verdict, settle
 from microturn.pipelines.shards.gather import assign
+from microturn.pipelines.storage.folders import Folder
 from microturn.pipelines.watch import Standing
 from microturn.schemas.errors import InputError, MicroturnError
-from microturn.schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem
+from microturn.schemas.receipts import Outcome, ShardSummary, ShardTask, WorkSlice
 from pydantic import BaseModel
 
-CROSSING = (WorkItem, Outcome, ShardTask, ShardSummary, Verdict)
+CROSSING = (WorkSlice, Outcome, ShardTask, ShardSummary, Verdict)
 
 
 def build_of(out, **changes) -> graph.Build:
     known = {"out": str(out), "staging": f"{out}/.staging", "spec": SMALL, "layout": LAYOUT, "tokenizer_path": "", "splits": ONE_SPLIT}
-    known |= {"shard_bytes": 1 << 29, "lease": "", "base": "", "next_number": {}, "known": {}, "refused": {}, "rehash": False}
+    known |= {"shard_bytes": 1 << 29, "lease": "", "base": "", "next_number": {}, "num_committed": 0, "rehash": False}
     return graph.Build(**known | {"allow_mixed_toolchain": False, "silence_s": 60.0} | changes)
 
 
@@ -44,10 +49,10 @@ def build_of(out, **changes) -> graph.Build:
 def proto(tmp_path_factory) -> beam_runner_api_pb2.Pipeline:
     """The graph as runners get it, source and all."""
     seen: list[beam_runner_api_pb2.Pipeline] = []
-    settled = Outcome(status="done", session="s", split="train", order="0")
+    part = WorkSlice("work/x.jsonl", 0, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beam.Pipeline, "run", lambda self: (seen.append(self.to_runner_api()), mock.MagicMock())[1])
-        run._run_graph([settled], build_of(tmp_path_factory.mktemp("graph")), "DirectRunner", PipelineOptions([]))
+        run._run_graph([part], build_of(tmp_path_factory.mktemp("graph")), "DirectRunner", PipelineOptions([]))
     return seen[0]
 
 
@@ -93,7 +98,7 @@ def violations(proto: beam_runner_api_pb2.Pipeline) -> set[str]:
 
 def test_the_graph_is_one_linear_trunk_of_what_every_runner_does(proto):
     assert violations(proto) == set()
-    assert [t.spec.urn for t in leaves(proto)].count(common_urns.primitives.GROUP_BY_KEY.urn) == 2
+    assert [t.spec.urn for t in leaves(proto)].count(common_urns.primitives.GROUP_BY_KEY.urn) == 3
     assert "start_bundle" not in vars(graph.Featurise) and "finish_bundle" not in vars(graph.Featurise)
 
 
@@ -116,8 +121,8 @@ def test_what_some_runner_lacks_would_be_found(what):
 
 
 def _types_in(kind: typing.Any) -> set[typing.Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {kind}.union(*(_types_in(field.annotation) for field in kind.model_fields.values()))
+    if isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or issubclass(kind, tuple)):
+        return {kind}.union(*(_types_in(field) for field in typing.get_type_hints(kind).values()))
     args = typing.get_args(kind)
     if args and not isinstance(kind, types.GenericAlias | types.UnionType) and typing.get_origin(kind) is typing.Literal:
         return {str}
@@ -148,14 +153,14 @@ def test_what_crosses_the_graph_stays_small_however_long_a_session_is(tmp_path, 
 
 
 def test_the_composite_turns_items_into_one_verdict(raw, tmp_path):
-    items = plan_of(raw.rows[:2], raw.folder).items
+    slices = worklist.write(plan_of(raw.rows[:2], raw.folder), {}, {}, Folder(f"{tmp_path}/.staging"))
 
     def one_verdict(found):
         (verdict,) = found
         assert (verdict.fresh, verdict.blocks) == (2, False)
 
     with test_pipeline.TestPipeline() as pipeline:
-        verdicts = pipeline | beam.Create(list(items)) | graph.BuildCorpus(build_of(tmp_path))
+        verdicts = pipeline | beam.Create(slices) | graph.BuildCorpus(build_of(tmp_path))
         assert_that(verdicts, one_verdict)
     assert Corpus.open(str(tmp_path)).dataset["totals"]["num_sessions"] == 2
 
@@ -163,9 +168,9 @@ def test_the_composite_turns_items_into_one_verdict(raw, tmp_path):
 def test_doing_every_step_twice_and_out_of_order_changes_nothing(raw, corpus, tmp_path):
     """What runners do when a worker dies, or is thought to have died."""
     steps = build_of(tmp_path, shard_bytes=300_000)
-    items = list(plan_of(raw.rows, raw.folder).items)
+    slices = worklist.write(plan_of(raw.rows, raw.folder), {}, {}, Folder(steps.staging))
     featurise = graph.Featurise(steps)
-    outcomes = [o for item in [*items, *items[::-1]] for o in featurise.process(item)]
+    outcomes = [o for part in [*slices, *slices[::-1]] for o in featurise.process(part)]
     assert outcomes[:5] == outcomes[:4:-1]
     tasks = graph._assign((0, outcomes[:5]), steps)
     assert graph._assign((0, outcomes[5:]), steps) == tasks
@@ -263,12 +268,13 @@ def test_progress_is_told_in_bytes_of_input_and_ends_at_all_of_it(raw, tmp_path)
 
 outcomes = st.lists(
     st.builds(
-        lambda split, name, sizes, status: Outcome(
+        lambda split, name, sizes, status, refused: Outcome(
             status=status, session=name, split=split, order=f"{hash(name) % 997:03d}", receipt=f"{name}.json", window_bytes=tuple(sizes),
-            source_digest=name, message=name,
+            reason="not_media", message=name, committed=status in ("known", "conflict"), refused=refused,
         ),
         st.sampled_from(["train", "val"]), st.text("abc", min_size=1, max_size=3),
-        st.lists(st.integers(1, 100), max_size=6), st.sampled_from(["done", "done", "done", "rejected"]),
+        st.lists(st.integers(1, 100), max_size=6), st.sampled_from(["done", "done", "done", "rejected", "known", "conflict", "unsettled"]),
+        st.sampled_from([(), (), ("not_media",), ("missing_file",)]),
     ),
     unique_by=lambda o: o.session, max_size=8,
 )  # fmt: skip
@@ -293,12 +299,43 @@ def test_windows_fill_shards_in_order_each_exactly_once(found, shard_bytes, seed
             assert sum(sizes[:-1]) <= shard_bytes and (sum(sizes) > shard_bytes or number == len(mine) - 1)
 
 
-@settings(deadline=None, max_examples=60)
-@given(found=outcomes, seed=st.integers(0, 99), known=st.sets(st.text("abc", min_size=1, max_size=2)))
-def test_the_verdict_does_not_depend_on_the_order_of_outcomes(found, seed, known):
-    committed = {name: name if len(name) == 1 else "other" for name in known}
-    verdict, fresh = settle(found, committed, {})
-    again, same = settle(random.Random(seed).sample(found, len(found)), committed, {})
-    assert verdict == again and fresh == same
-    assert verdict.fresh + verdict.known + len(verdict.rejected) + len(verdict.conflicts) == len(found)
-    assert len(verdict.conflicts) == sum(o.status == "done" and committed.get(o.session) == "other" for o in found)
+@settings(deadline=None, max_examples=100)
+@given(found=outcomes, seed=st.integers(0, 99), absent=st.integers(0, 3))
+def test_the_verdict_counts_every_session_once_in_any_order(found, seed, absent):
+    of = {status: [o for o in found if o.status == status] for status in ("done", "known", "conflict", "rejected", "unsettled")}
+    num_committed = len(of["known"]) + len(of["conflict"]) + absent
+    verdict, fresh = settle(found, num_committed)
+    assert settle(random.Random(seed).sample(found, len(found)), num_committed) == (verdict, fresh)
+    mended = {o.session for o in found if o.refused and o.status != "unsettled" and (o.status != "rejected" or o.refused != (o.reason,))}
+    assert verdict.superseded == tuple(sorted(mended)) and verdict.absent == absent
+    assert sorted(o.session for o in fresh) == sorted(o.session for o in of["done"]) and verdict.fresh == len(fresh)
+    assert sorted(verdict.conflicts) == sorted(o.message for o in of["conflict"])
+    assert sorted(verdict.unsettled) == sorted(o.message for o in of["unsettled"])
+    assert set(verdict.rejected) == {o.receipt for o in of["rejected"] if not o.refused or o.session in mended}
+    assert verdict.fresh + verdict.known + len(verdict.rejected) + len(verdict.conflicts) + len(verdict.unsettled) == len(found)
+
+
+@settings(deadline=None, max_examples=20)
+@given(num=st.integers(1, 9), most=st.integers(1, 9))
+def test_the_slices_of_a_work_list_hold_every_line_once_and_are_never_more_than_a_runner_takes(num, most):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(worklist, "MAX_SLICES", most):
+        rows = [{"id": f"call-{k}", "streams": [mono_stream("p", f"{k}.wav", start=0.25)]} for k in range(num)]
+        plan = plan_of([*rows, *([{**rows[0], "language": "de"}] if num > 3 else [])], Path(folder))
+        staging = Folder(folder)
+        slices = worklist.write(plan, {"call-1": "digest"}, {"call-2": ("not_media",)}, staging)
+        lines = [line for part in slices for line in worklist.read(staging, part, SMALL)]
+    assert [line.item for line in lines if line.item] == list(plan.items) and len(slices) <= most
+    assert [line.settled.session for line in lines if line.settled] == [receipt.session for receipt in plan.rejected]
+    assert {line.item.key: line.committed for line in lines if line.committed} == ({"call-1": "digest"} if num > 1 else {})
+    assert {line.item.key: line.refused for line in lines if line.refused} == ({"call-2": ("not_media",)} if num > 2 else {})
+
+
+def test_what_the_runner_is_given_does_not_grow_with_the_corpus(tmp_path):
+    """Neither with what is committed: it stands in the work list."""
+    rows = [{"id": f"call-{k}", "streams": [mono_stream("p", f"{k}.wav")]} for k in range(50)]
+    staging = Folder(str(tmp_path))
+    sizes = []
+    for committed in ({}, {f"call-{k}": "0" * 64 for k in range(50)}):
+        slices = worklist.write(plan_of(rows, tmp_path), committed, {}, staging)
+        sizes.append(len(pickle.dumps((slices, build_of(tmp_path, num_committed=len(committed))))))
+    assert len(slices) == 50 and sizes[0] < 10_000 and abs(sizes[1] - sizes[0]) < 300
