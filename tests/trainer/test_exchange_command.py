@@ -29,6 +29,8 @@ def test_a_runs_weights_come_out_as_they_are(run, tmp_path, form, reads):
     opened, known = reads(tmp_path / "out"), trained(run)
     weights = known.model.state_dict()
     assert (opened.spec, opened.layout) == (known.spec.model, known.layout) and "step 2 of" in result.stderr
+    (model,) = (tmp_path / "out").glob("model.safetensors")
+    assert model.stat().st_mode == (tmp_path / "out/microturn.json").stat().st_mode  # others may read the one as the other
     assert set(opened.weights) == set(weights) and all(same_bits(opened.weights[name], weights[name]) for name in weights)
 
 

@@ -67,6 +67,7 @@ def test_the_command_trains_and_a_shorter_one_goes_on(written, tmp_path):
     refused = invoke(run, "--seed", "4")
     assert isinstance(refused.exception, InputError) and "seed is 4, the run was started with 3" in str(refused.exception)
     assert json.loads(RunFolder(run).config.read_text())["pace"]["steps"] == 3
+    assert "3 steps, more than the 2 asked for" in invoke(run, "--steps", "2").stderr and len(rows(Path(run))) == 3
     assert printed(run, "--set", "pace.keep=7") == printed(run) | {"pace": printed(run)["pace"] | {"keep": 7}}
 
 
@@ -81,6 +82,7 @@ def test_options_lie_over_settings_over_the_file(written, tmp_path):
         (["--preset", "nano"], "a new run, and no corpus", "--data"),
         (["--data", "c", "--preset", "nani"], "no preset 'nani'", "'nano'"),
         (["--data", "c", "--preset", "nano", "--set", "optimizer.clip=1"], "unknown key 'optimizer.clip'", "'clip_norm'"),
+        (["--data", "c", "--preset", "nano", "--set", "lr=1e-3"], "unknown key 'lr'", "optimizer.lr"),
         (["--data", "c", "--preset", "nano", "--set", "seed"], "expected KEY=VALUE", "optimizer.lr"),
         (["--data", "c"], "no model", "nano"),
         (["--data", "not-there", "--preset", "nano"], "dataset.json: not there", "microturn build"),

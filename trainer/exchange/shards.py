@@ -40,8 +40,12 @@ def write(tensors: Mapping[str, Planned], folder: Path, *, stem: str = "model", 
     split = split_torch_state_dict_into_shards(twins, filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=shard_bytes)
     for file, names in split.filename_to_tensors.items():
         made = {name: _made(name, tensors[name]) for name in names}
-        save_file(made, folder / f"{file}.partial", metadata={"format": "pt"})
-        (folder / f"{file}.partial").rename(folder / file)
+        partial = folder / f"{file}.partial"
+        partial.touch()
+        mode = partial.stat().st_mode  # a new file's; safetensors makes its own for one's own eyes alone
+        save_file(made, partial, metadata={"format": "pt"})
+        partial.chmod(mode)
+        partial.rename(folder / file)
     if index is not None:
         where = {name: file for file, names in split.filename_to_tensors.items() for name in names}
         total = sum(twin.nbytes for twin in twins.values())

@@ -82,14 +82,15 @@ def train_command(ctx: click.Context, run: str, **options: Any) -> None:
             f"stopped after step {stand.step}, saved; the same command goes on from there", markup=False, highlight=False, soft_wrap=True
         )
         ctx.exit(EXIT_INTERRUPTED)
-    done = f"{run}: {stand.step} steps; weights in checkpoints/last, curves in metrics.jsonl and tensorboard/"
+    more = f", more than the {spec.pace.steps} asked for: nothing was done" if stand.step > spec.pace.steps else ""
+    done = f"{run}: {stand.step} steps{more}; weights in checkpoints/last, curves in metrics.jsonl and tensorboard/"
     console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 
 def spec_of(folder: RunFolder, options: dict[str, Any]) -> TrainSpec:
     """The config of this start: the run's own, then the file, then --set, then the other options. Raises InputError naming the place."""
     asked: dict[str, Any] = {}
-    where = "--set"
+    where = "the options"
     if path := options["config_path"]:
         where = path
         asked = _mapping(Path(path))

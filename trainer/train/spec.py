@@ -7,7 +7,7 @@ Weights after n steps are a function of the first, bit for bit on one machine wi
 change rounding, not the run. A schedule's decay may change as long as no step that is done would have had another rate.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt
@@ -104,6 +104,9 @@ class TrainSpec(Strict):
             config["model"] = _sizes(config.get("model", {}), where)
         if isinstance(config.get("data", {}), Mapping) and not below:
             config["data"] = {"sequence_tokens": SEQUENCE_TOKENS, "seed": config.get("seed", 0)} | dict(config.get("data", {}))
+        for name in set(config) - set(cls.model_fields):
+            if places := [place for place in _places(cls) if place.endswith(f".{name}")]:
+                raise InputError(f"{where}: unknown key {name!r}", hint=f"did you mean {' or '.join(places)}?")
         return cls.parse(merged(below or {}, config), where=where)
 
     def refuse_another(self, started: "TrainSpec", *, step: int, where: str) -> None:
@@ -165,11 +168,20 @@ def _sizes(model: Any, where: str) -> Any:
         model = {"preset": model}
     if not isinstance(model, Mapping) or "preset" not in model:
         if model == {}:
-            raise InputError(f"{where}: no model", hint=f"name a preset: {', '.join(PRESETS)}")
+            raise InputError(f"{where}: no model", hint=f"name a preset: --preset {', '.join(PRESETS)}")
         return model
     sizes = dict(model)
     preset = ModelSpec.preset(str(sizes.pop("preset")))
     return preset.model_dump() | sizes
+
+
+def _places(kind: type[Strict], before: str = "") -> Iterator[str]:
+    """Every key of a config, as `a.b`."""
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Strict):
+            yield from _places(field.annotation, f"{before}{name}.")
+        else:
+            yield before + name
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
