@@ -15,7 +15,7 @@ from ..schemas.receipts import Outcome, ShardSummary, ShardTask, WorkItem, WorkL
 from ..schemas.spec import FeatureSpec
 from ..transforms.tokens import tokenizer
 from .corpus.commit import DATASET, commit, dataset_digest, is_committed, read_dataset, sweep
-from .input import worklist
+from .input.worklist import WorkList
 from .sessions import receipts
 from .sessions.child import ChildCrashed, ChildFault, ChildLost, MediaProcess
 from .sessions.toolchain import toolchain, toolchain_digest
@@ -33,6 +33,7 @@ class Build:
     Attributes:
         lease: token of the driver's lease on `out` (pipelines/storage/lease.py); "" when nobody else can be at work there.
         base: digest of the dataset.json that this build starts from, "" for none.
+        work: the sessions, by places in it.
         num_committed: sessions that the corpus holds windows of.
         next_number: split → number of the next shard.
         tokenizer_path: of the tokenizer.json; "" for an embedded tokenizer.
@@ -48,6 +49,7 @@ class Build:
     lease: str
     base: str
     next_number: dict[str, int]
+    work: WorkList
     num_committed: int
     rehash: bool
     allow_mixed_toolchain: bool
@@ -99,7 +101,7 @@ class Featurise(beam.DoFn):
     def process(self, part: WorkSlice) -> Iterator[Outcome]:
         if self._media is None or self._note is None:  # a runner that skips setup
             self.setup()
-        for line in worklist.read(Folder(self._build.staging), part, self._build.spec):
+        for line in self._build.work.read(Folder(self._build.staging), part):
             outcome = line.settled or self._featurised(line)
             yield replace(outcome, committed=bool(line.committed), refused=line.refused)
 
@@ -110,7 +112,7 @@ class Featurise(beam.DoFn):
                 raise MicroturnError(*_mixed())
             item = item.model_copy(update={"toolchain": toolchain_digest()})  # its receipt says who made it
         outcome = featurise_item(item, line.committed, self._build, self._media, self._note)
-        self._note.finished(item)
+        self._note.finished(item, outcome)
         return outcome
 
 

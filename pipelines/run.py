@@ -21,9 +21,9 @@ from . import runners
 from .corpus import rejected
 from .corpus.commit import dataset_digest, read_dataset
 from .graph import Build, BuildCorpus
-from .input import worklist
-from .input.options import DEFAULT_SPLITS, splits_of
+from .input.options import DEFAULT_SPLITS, SHARD_BYTES, splits_of
 from .input.plan import Plan
+from .input.worklist import MAX_SLICES, WORK, WorkList
 from .settle import VERDICT, Verdict
 from .storage import folders
 from .storage.folders import Folder
@@ -33,7 +33,6 @@ from .storage.tables import read_table
 from .watch import Standing, Watch, input_bytes
 
 STAGING = ".staging"
-SHARD_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +83,14 @@ def run(
     if not plan.items and not plan.rejected:
         raise InputError("no session to build")
     tokenizer.load(settings.layout, settings.tokenizer_path or None)  # a worker would miss it only when all is decoded
-    runner, options = runners.make(settings.beam, num_elements=min(len(plan.items) + len(plan.rejected), worklist.MAX_SLICES))
+    runner, options = runners.make(settings.beam, num_elements=min(len(plan.items) + len(plan.rejected), MAX_SLICES))
     out, staging = Folder(settings.out), settings.staging_folder
     with contextlib.ExitStack() as leases:
         lease = leases.enter_context(Lease(out, tell))
         if not folders.within(staging.uri, out.uri):
             leases.enter_context(Lease(staging, tell))
+        for folder in (out, staging):
+            folder.delete_unfinished()  # of builds that were killed: they may be what fills the disk
         build, slices = _prepared(plan, out, staging, settings, toolchain, lease.token)
         with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
             _run_graph_in_words(slices, build, runner, options)
@@ -100,7 +101,7 @@ def run(
         verdict = Verdict.take(staging)
         for folder in (out, staging):
             folder.delete_unfinished()
-        staging.delete(worklist.WORK)
+        staging.delete(WORK)
         if not verdict.blocks and not settings.keep_parts:
             staging.delete(PARTS)
     return verdict
@@ -110,11 +111,12 @@ def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, tool
     """What the graph is told, and what it is given. Raises CorpusError for a corpus that cannot grow by this."""
     base = dataset_digest(out)
     before = read_dataset(out)
-    _refuse_other(before, settings, toolchain)
+    refuse_other(before, settings, toolchain)
     _refuse_damaged(out, before)
-    committed = _committed(out, before)
+    committed = committed_in(out, before)
     staging.delete(VERDICT)  # of a build that died
-    slices = worklist.write(plan, committed, rejected.reasons(out, before["rejected"] if before else ()), staging)
+    work = WorkList(settings.spec)
+    slices = work.write(plan, committed, rejected.reasons(out, before["rejected"] if before else ()), staging)
     build = Build(
         out=folders.absolute(settings.out),
         staging=folders.absolute(staging.uri),
@@ -126,6 +128,7 @@ def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, tool
         lease=lease,
         base=base,
         next_number=_next_numbers(before),
+        work=work,
         num_committed=len(committed),
         rehash=settings.rehash,
         allow_mixed_toolchain=settings.allow_mixed_toolchain,
@@ -143,8 +146,10 @@ def _run_graph_in_words(slices: list[WorkSlice], build: Build, runner: Any, opti
     except Exception as error:
         if "KeyboardInterrupt" in str(error):  # Beam wraps it
             raise KeyboardInterrupt from None
-        hint = "mend what it names, and run the same build again: what has a receipt is kept"
-        raise MicroturnError(f"the runner gave up: {_last_line(error)}", hint=hint) from error
+        said = _last_line(error)
+        died = "a worker process has died, perhaps for want of memory" if "Channel closed prematurely" in said else "mend what it names"
+        hint = f"{died}; run the same build again: what has a receipt is kept"
+        raise MicroturnError(f"the runner gave up: {said}", hint=hint) from error
 
 
 def _run_graph(slices: list[WorkSlice], build: Build, runner: Any, options: PipelineOptions) -> None:
@@ -158,7 +163,7 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchain: str) -> None:
+def refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchain: str) -> None:
     """A corpus grows only by what could have been in it from the start."""
     if before is None:
         return
@@ -196,7 +201,7 @@ def _shares(splits: Mapping[str, float]) -> dict[str, float]:
     return {name: round(share / total, 12) for name, share in splits.items() if share}
 
 
-def _committed(out: Folder, before: Mapping[str, Any] | None) -> dict[str, str]:
+def committed_in(out: Folder, before: Mapping[str, Any] | None) -> dict[str, str]:
     """Session key → source digest of what is committed."""
     known: dict[str, str] = {}
     for shard in before["shards"] if before else ():

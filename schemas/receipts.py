@@ -150,7 +150,6 @@ class WorkLine(Strict):
 class WorkSlice(NamedTuple):
     """Some lines of the work list, by their bytes: what a runner is given in place of the sessions."""
 
-    name: str
     offset: int
     size: int
 

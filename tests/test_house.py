@@ -33,18 +33,18 @@ ONLY_IN = {  # a heavy or foreign package → the rooms that may know of it
     "apache_beam": {"pipelines"},
     "torch": {"kernels", "trainer", "notebooks"},
     "triton": {"kernels"},
-    "webdataset": {"trainer"},
-    "lhotse": {"trainer"},
+    "webdataset": {"trainer", "pipelines"},
+    "lhotse": {"trainer", "pipelines"},
     "transformers": set(),
     "matplotlib": {"notebooks"},
     "IPython": {"notebooks"},
-    "librosa": {"transforms", "trainer"},
+    "librosa": {"transforms", "pipelines", "trainer"},
     "soxr": {"transforms"},
     "av": {"transforms", "pipelines"},
     "click": {"cli", "pipelines", "trainer", "notebooks"},
 }
 IMPORTED_AS = {  # distribution → what it is imported as, and what it brings, where that is not its own name
-    "apache-beam": {"apache_beam", "google"},
+    "apache-beam": {"apache_beam", "google", "distributed"},  # its extra `dask` brings the last
     "hibari-tts": {"hibari", "onnxruntime"},
     "ipykernel": {"IPython"},
     "pillow": {"PIL"},

@@ -14,6 +14,7 @@ from ...schemas.layout import LayoutSpec
 from ...schemas.spec import FeatureSpec
 
 DEFAULT_SPLITS = "train=0.98,val=0.01,test=0.01"
+SHARD_BYTES = 512 << 20
 SPLIT = r"[a-z0-9_]{1,16}"  # as in a manifest
 
 

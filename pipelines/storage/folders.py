@@ -2,10 +2,14 @@
 
 Local files are written beside their name, fsynced and renamed; an object store gets one PUT or one multipart completion at the final name.
 fsspec rather than Beam's filesystems: it has ranged reads and the same stores that Dask, pandas and Hugging Face users already configure.
+Its clients try again by themselves what a store fails now and then; what they give up comes out of here as an OSError, whatever it was, for
+it is the machine's fault and never the content's.
 """
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
 import stat
 import tempfile
@@ -13,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -21,6 +25,7 @@ from ...schemas.errors import InputError, MediaError
 from ...schemas.receipts import FileIdentity
 
 HASH_BYTES = 16 << 20
+STORE_BUFFER_BYTES = 1 << 16
 
 
 class NotAFileError(MediaError):
@@ -30,9 +35,13 @@ class NotAFileError(MediaError):
         super().__init__(f"{path}: a folder, a pipe or a device", reason="not_a_file", hint="name the recording itself")
 
 
+class DiskFull(OSError):
+    """No room is left in a folder. The sentence names the folder, which the system's does not, and says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder by its URI. Names are relative, with `/`. Every error is the filesystem's own OSError."""
+    """A folder by its URI. Names are relative, with `/`. Every error is an OSError."""
 
     uri: str
 
@@ -49,12 +58,11 @@ class Folder:
     def open(self, name: str) -> BinaryIO:
         """The file, open for reading, with random access."""
         fs, path = self._at(name)
-        return open(path, "rb") if "file" in _protocols(fs) else fs.open(path, "rb")
+        return open(path, "rb") if "file" in _protocols(fs) else _open_store(fs, path)
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file."""
-        with self.open(name) as file:
-            return file.read()
+        """All bytes of a file, as they were at one moment: opened and then read, a store's file may have been put anew between the two."""
+        return _read(*self._at(name))
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """Exactly `size` bytes from `offset`. Raises OSError when the file ends before."""
@@ -70,27 +78,30 @@ class Folder:
         folder = self.local
         if folder is None:
             return Path(tempfile.gettempdir()) / f"{uuid.uuid4().hex}.tmp"
-        folder.mkdir(parents=True, exist_ok=True)
+        with full_disk_named(self.uri):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder / f".{uuid.uuid4().hex}.tmp"
 
     def adopt(self, path: Path, name: str) -> None:
         """Moves a finished scratch file to its name: fsync and rename here, one PUT or multipart completion in a store."""
         fs, target = self._at(name)
         if "file" not in _protocols(fs):
-            fs.put_file(str(path), target)
+            with _as_os_error(target):
+                fs.put_file(str(path), target)
             path.unlink()
             return
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.replace(path, target)
+        with full_disk_named(self.uri):
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(path, target)
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         """A file to write; it appears under its name, whole, when the block ends, and not at all when the block raises."""
         path = self.scratch()
         try:
-            with open(path, "wb") as file:
+            with full_disk_named(str(path.parent) if self.local is None else self.uri), open(path, "wb") as file:
                 yield file
             self.adopt(path, name)
         except BaseException:
@@ -103,21 +114,23 @@ class Folder:
             file.write(data)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file or folder of this name."""
+        """Whether there is a file or folder of this name. A store that does not answer is an error, not a no."""
         fs, path = self._at(name)
-        return fs.exists(path)
+        return _info(fs, path) is not None
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
         fs, path = self._at(name)
-        return fs.size(path)
+        with _as_os_error(path):
+            return fs.size(path)
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of all files below `prefix`, sorted; none when there is no such folder. Unfinished local files are left out."""
         fs, path = self._at(prefix)
         base = self._at("")[1].rstrip("/")
         try:
-            found = fs.find(path)
+            with _as_os_error(path):
+                found = fs.find(path)
         except FileNotFoundError:
             return []
         return sorted(name[len(base) + 1 :] for name in found if not name.endswith(".tmp"))
@@ -125,17 +138,18 @@ class Folder:
     def delete(self, name: str) -> None:
         """Removes a file or a whole folder; nothing happens when it is not there."""
         fs, path = self._at(name)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _as_os_error(path):
             fs.rm(path, recursive=True)
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Writes the file unless there is one of this name; says whether it did. Whole and exclusive where the store has conditional puts
         (S3, GCS, Azure, local disks); elsewhere the look before the write leaves a gap of milliseconds."""
         fs, path = self._at(name)
-        if fs.exists(path):
+        if _info(fs, path) is not None:
             return False
         try:
-            fs.pipe_file(path, data, mode="create")
+            with _as_os_error(path):
+                fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -148,6 +162,18 @@ class Folder:
         """Removes what writers left that died. Call it when no writer of this folder is at work; a store keeps no such files."""
         for path in self.local.glob(".*.tmp") if self.local else ():
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(place: str) -> Iterator[None]:
+    """Raises DiskFull, with this place, for an OSError of a disk or a quota that is full."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DiskFull) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = f"{os.strerror(error.errno)}; make room there, or take another folder, and run the same command again"
+        raise DiskFull(error.errno, told, place) from error
 
 
 def absolute(uri: str) -> str:
@@ -164,15 +190,15 @@ def locate(root: str, path: str) -> str:
 def is_folder(uri: str) -> bool:
     """Whether there is a folder of this name. Raises InputError when there is nothing."""
     fs, path = _filesystem(uri)
-    if not fs.exists(path):
+    info = _info(fs, path)
+    if info is None:
         raise InputError(f"{uri}: no such file or folder")
-    return fs.isdir(path)
+    return os.path.isdir(path) if "file" in _protocols(fs) else info["type"] == "directory"
 
 
 def read_input(uri: str) -> bytes:
     """All bytes of a file."""
-    with fsspec.open(uri, "rb") as file:
-        return file.read()
+    return _read(*_filesystem(uri))
 
 
 def parent(uri: str) -> str:
@@ -197,7 +223,7 @@ def open_source(root: str, path: str) -> BinaryIO:
     """An input file, open for reading. Raises NotAFileError for what is none: a pipe would keep us waiting for ever."""
     fs, at = _filesystem(locate(root, path))
     if "file" not in _protocols(fs):
-        return fs.open(at, "rb")
+        return _open_store(fs, at)
     _refuse_no_file(path, os.stat(at))
     return open(at, "rb")
 
@@ -223,7 +249,8 @@ def identify(root: str, path: str) -> FileIdentity:
         status = os.stat(at)
         _refuse_no_file(path, status)
         return FileIdentity(path=path, size_bytes=status.st_size, stamp=str(status.st_mtime_ns))
-    info = fs.info(at)
+    with _as_os_error(at):
+        info = fs.info(at)
     if info["type"] == "directory":
         raise NotAFileError(path)
     stamp = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
@@ -242,3 +269,75 @@ def _filesystem(uri: str):
 
 def _protocols(fs) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _read(fs, path: str) -> bytes:
+    if "file" in _protocols(fs):
+        return Path(path).read_bytes()
+    with _as_os_error(path):
+        return fs.cat_file(path)
+
+
+def _info(fs, path: str) -> dict[str, Any] | None:
+    """What a store says of a file or folder, None when there is none; of a local one it is only said that it is there."""
+    try:
+        with _as_os_error(path):
+            if "file" not in _protocols(fs):
+                return fs.info(path)
+            os.stat(path)
+            return {}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextlib.contextmanager
+def _as_os_error(path: str) -> Iterator[None]:
+    """A store's client raises what it likes; whoever calls us knows the machine's faults by OSError."""
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}", path) from error
+
+
+def _open_store(fs, path: str) -> BinaryIO:
+    """A file of a store, open for reading, with random access where the store has ranged reads."""
+    return io.BufferedReader(_StoreFile(fs, path), STORE_BUFFER_BYTES)
+
+
+class _StoreFile(io.RawIOBase):
+    """What a store's client gives, with its errors as OSErrors."""
+
+    def __init__(self, fs, path: str) -> None:
+        self._path = self.name = path
+        with _as_os_error(path):
+            self._file = fs.open(path, "rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer) -> int:
+        with _as_os_error(self._path):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        with _as_os_error(self._path):
+            return self._file.read()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _as_os_error(self._path):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...schemas.errors import MicroturnError
-from .folders import Folder
+from .folders import Folder, full_disk_named
 
 LEASE = ".building"
 RENEW_S = 10.0
@@ -52,7 +52,9 @@ class Lease:
     def __enter__(self) -> "Lease":
         """Raises Busy when another build has it; OSError when the folder cannot be written."""
         local = self._folder.local
-        if local is None or not self._lock(local / LEASE):
+        with full_disk_named(self._folder.uri):
+            locked = local is not None and self._lock(local / LEASE)
+        if not locked:
             self._put()
             self._renewer = threading.Thread(target=self._renew, daemon=True)
             self._renewer.start()
@@ -102,6 +104,8 @@ class Lease:
         """Takes a store's lease file, waiting for a dead build's to be known as dead."""
         while not self._folder.write_new(LEASE, self._body(0)):
             held = _read(self._folder)
+            if _parsed(held).get("token") == self.token:  # it was written; the store's word of it was lost, and its client tried again
+                return
             if held and self._is_dead(held):
                 self._took_over(held)
                 self._folder.write(LEASE, self._body(0))

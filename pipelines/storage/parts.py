@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...schemas.receipts import MemberAt, Receipt
-from .folders import Folder
+from .folders import Folder, full_disk_named
 from .tar import BLOCK, END, TarWriter
 
 PARTS = "parts"
@@ -85,19 +85,23 @@ class PartWriter:
     def __init__(self, staging: Folder) -> None:
         self._staging = staging
         self._path: Path = staging.scratch()
-        self._file = open(self._path, "wb")  # noqa: SIM115 - closed by close() or discard()
+        self._place = str(self._path.parent) if staging.local is None else staging.uri
+        with full_disk_named(self._place):
+            self._file = open(self._path, "wb")  # noqa: SIM115 - closed by close() or discard()
         self._tar = TarWriter(self._file)
         self._placed: list[tuple[str, str, int, int, str]] = []
 
     def add(self, key: str, member: str, payload: bytes) -> None:
         """Appends `<key>.<member>`."""
-        offset = self._tar.add(f"{key}.{member}", payload)
+        with full_disk_named(self._place):
+            offset = self._tar.add(f"{key}.{member}", payload)
         self._placed.append((key, member, offset, len(payload), hashlib.sha256(payload).hexdigest()))
 
     def close(self) -> dict[str, list[MemberAt]]:
         """Window key → where its members lie. The part now stands under its name; an equal part that stood there is replaced by itself."""
-        self._tar.close()
-        self._file.close()
+        with full_disk_named(self._place):
+            self._tar.close()
+            self._file.close()
         name = f"{PARTS}/{self._tar.sha256.hexdigest()}.tar"
         self._staging.adopt(self._path, name)
         placed: dict[str, list[MemberAt]] = {}
@@ -107,5 +111,6 @@ class PartWriter:
 
     def discard(self) -> None:
         """Forgets the part."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk closing fails for what is still to be written
+            self._file.close()
         self._path.unlink(missing_ok=True)

@@ -14,12 +14,8 @@ from unittest import mock
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability import common_urns
-from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that
-from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
 from corpora import LAYOUT, ONE_SPLIT, SMALL, Raw, build, mono_stream, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +23,7 @@ from microturn.pipelines import graph, run
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.input import worklist
 from microturn.pipelines.input.plan import Plan
+from microturn.pipelines.input.worklist import WorkList
 from microturn.pipelines.sessions.toolchain import toolchain_digest
 from microturn.pipelines.settle import Verdict, settle
 from microturn.pipelines.shards.gather import assign
@@ -41,83 +38,16 @@ CROSSING = (WorkSlice, Outcome, ShardTask, ShardSummary, Verdict)
 
 def build_of(out, **changes) -> graph.Build:
     known = {"out": str(out), "staging": f"{out}/.staging", "spec": SMALL, "layout": LAYOUT, "tokenizer_path": "", "splits": ONE_SPLIT}
-    known |= {"shard_bytes": 1 << 29, "lease": "", "base": "", "next_number": {}, "num_committed": 0, "rehash": False}
+    known |= {
+        "shard_bytes": 1 << 29,
+        "lease": "",
+        "base": "",
+        "next_number": {},
+        "work": WorkList(SMALL),
+        "num_committed": 0,
+        "rehash": False,
+    }
     return graph.Build(**known | {"allow_mixed_toolchain": False, "silence_s": 60.0} | changes)
-
-
-@pytest.fixture(scope="module")
-def proto(tmp_path_factory) -> beam_runner_api_pb2.Pipeline:
-    """The graph as runners get it, source and all."""
-    seen: list[beam_runner_api_pb2.Pipeline] = []
-    part = WorkSlice("work/x.jsonl", 0, 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(beam.Pipeline, "run", lambda self: (seen.append(self.to_runner_api()), mock.MagicMock())[1])
-        run._run_graph([part], build_of(tmp_path_factory.mktemp("graph")), "DirectRunner", PipelineOptions([]))
-    return seen[0]
-
-
-def leaves(proto: beam_runner_api_pb2.Pipeline) -> list[beam_runner_api_pb2.PTransform]:
-    """Transforms that do something, and are made of no others or are known to every runner as they are."""
-    known = {common_urns.primitives.GROUP_BY_KEY.urn, common_urns.composites.RESHUFFLE.urn}
-    inside: set[str] = set()
-    for transform in proto.components.transforms.values():
-        if transform.spec.urn in known:
-            inside.update(transform.subtransforms)
-    everything = proto.components.transforms
-    stack = list(inside)
-    while stack:
-        inside.update(more := everything[stack.pop()].subtransforms)
-        stack += more
-    found = [t for name, t in everything.items() if name not in inside and (t.spec.urn in known or not t.subtransforms)]
-    return [t for t in found if t.spec.urn and set(t.inputs.values()) != set(t.outputs.values())]
-
-
-ALLOWED = {
-    common_urns.primitives.IMPULSE.urn,
-    common_urns.primitives.PAR_DO.urn,
-    common_urns.primitives.GROUP_BY_KEY.urn,
-    common_urns.composites.RESHUFFLE.urn,
-}
-
-
-def violations(proto: beam_runner_api_pb2.Pipeline) -> set[str]:
-    """What some runner would do without, or do wrong."""
-    found = {t.spec.urn for t in leaves(proto)} - ALLOWED
-    for transform in proto.components.transforms.values():
-        if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
-            par_do = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
-            found |= {"state"} if par_do.state_specs or par_do.timer_family_specs else set()
-            found |= {"side input"} if par_do.side_inputs or len(transform.inputs) != 1 else set()
-            found |= {"tags"} if len(transform.outputs) != 1 else set()
-            found |= {"splitting"} if par_do.restriction_coder_id else set()
-            found |= {"bundles"} if par_do.requests_finalization or par_do.requires_stable_input else set()
-    used = [source for t in leaves(proto) for source in t.inputs.values()]
-    sinks = {output for t in leaves(proto) for output in t.outputs.values()} - set(used)
-    return found | ({"branches"} if len(used) != len(set(used)) or len(sinks) != 1 else set())
-
-
-def test_the_graph_is_one_linear_trunk_of_what_every_runner_does(proto):
-    assert violations(proto) == set()
-    assert [t.spec.urn for t in leaves(proto)].count(common_urns.primitives.GROUP_BY_KEY.urn) == 3
-    assert "start_bundle" not in vars(graph.Featurise) and "finish_bundle" not in vars(graph.Featurise)
-
-
-FORBIDDEN = {
-    "tags": lambda start: start | beam.FlatMap(lambda x: [x]).with_outputs("other", main="main"),
-    "state": lambda start: start | beam.GroupIntoBatches(2),
-    "side input": lambda start: start | beam.Map(lambda x, y: x, beam.pvalue.AsList(start.pipeline | "Side" >> beam.Create([1]))),
-    "branches": lambda start: [start | "A" >> beam.Map(repr), start | "B" >> beam.Map(repr)],
-    "splitting": lambda start: start | beam.ParDo(ImpulseSeqGenDoFn()),
-    "beam:transform:flatten:v1": lambda start: (start, start) | beam.Flatten(),
-}
-
-
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_what_some_runner_lacks_would_be_found(what):
-    """The negative controls of the one above."""
-    pipeline = beam.Pipeline(runner="DirectRunner")
-    FORBIDDEN[what](pipeline | beam.Create([(1, 1)], reshuffle=False))
-    assert what in violations(pipeline.to_runner_api())
 
 
 def _types_in(kind: typing.Any) -> set[typing.Any]:
@@ -153,22 +83,24 @@ def test_what_crosses_the_graph_stays_small_however_long_a_session_is(tmp_path, 
 
 
 def test_the_composite_turns_items_into_one_verdict(raw, tmp_path):
-    slices = worklist.write(plan_of(raw.rows[:2], raw.folder), {}, {}, Folder(f"{tmp_path}/.staging"))
+    plan = plan_of(raw.rows[:2], raw.folder)
+    slices = (work := WorkList(SMALL)).write(plan, {}, {}, Folder(f"{tmp_path}/.staging"))
 
     def one_verdict(found):
         (verdict,) = found
         assert (verdict.fresh, verdict.blocks) == (2, False)
 
     with test_pipeline.TestPipeline() as pipeline:
-        verdicts = pipeline | beam.Create(slices) | graph.BuildCorpus(build_of(tmp_path))
+        verdicts = pipeline | beam.Create(slices) | graph.BuildCorpus(build_of(tmp_path, work=work))
         assert_that(verdicts, one_verdict)
     assert Corpus.open(str(tmp_path)).dataset["totals"]["num_sessions"] == 2
 
 
 def test_doing_every_step_twice_and_out_of_order_changes_nothing(raw, corpus, tmp_path):
     """What runners do when a worker dies, or is thought to have died."""
+    plan = plan_of(raw.rows, raw.folder)
     steps = build_of(tmp_path, shard_bytes=300_000)
-    slices = worklist.write(plan_of(raw.rows, raw.folder), {}, {}, Folder(steps.staging))
+    slices = steps.work.write(plan, {}, {}, Folder(steps.staging))
     featurise = graph.Featurise(steps)
     outcomes = [o for part in [*slices, *slices[::-1]] for o in featurise.process(part)]
     assert outcomes[:5] == outcomes[:4:-1]
@@ -322,8 +254,8 @@ def test_the_slices_of_a_work_list_hold_every_line_once_and_are_never_more_than_
         rows = [{"id": f"call-{k}", "streams": [mono_stream("p", f"{k}.wav", start=0.25)]} for k in range(num)]
         plan = plan_of([*rows, *([{**rows[0], "language": "de"}] if num > 3 else [])], Path(folder))
         staging = Folder(folder)
-        slices = worklist.write(plan, {"call-1": "digest"}, {"call-2": ("not_media",)}, staging)
-        lines = [line for part in slices for line in worklist.read(staging, part, SMALL)]
+        slices = (work := WorkList(SMALL)).write(plan, {"call-1": "digest"}, {"call-2": ("not_media",)}, staging)
+        lines = [line for part in slices for line in work.read(staging, part)]
     assert [line.item for line in lines if line.item] == list(plan.items) and len(slices) <= most
     assert [line.settled.session for line in lines if line.settled] == [receipt.session for receipt in plan.rejected]
     assert {line.item.key: line.committed for line in lines if line.committed} == ({"call-1": "digest"} if num > 1 else {})
@@ -336,6 +268,6 @@ def test_what_the_runner_is_given_does_not_grow_with_the_corpus(tmp_path):
     staging = Folder(str(tmp_path))
     sizes = []
     for committed in ({}, {f"call-{k}": "0" * 64 for k in range(50)}):
-        slices = worklist.write(plan_of(rows, tmp_path), committed, {}, staging)
+        slices = WorkList(SMALL).write(plan_of(rows, tmp_path), committed, {}, staging)
         sizes.append(len(pickle.dumps((slices, build_of(tmp_path, num_committed=len(committed))))))
     assert len(slices) == 50 and sizes[0] < 10_000 and abs(sizes[1] - sizes[0]) < 300

@@ -8,7 +8,7 @@ from corpora import Raw, build, ledger, mono_stream, plan_of, tree
 from microturn.pipelines import graph
 from microturn.pipelines.sessions import featurise
 from microturn.pipelines.storage import folders
-from microturn.pipelines.storage.folders import Folder
+from microturn.pipelines.storage.folders import DiskFull, Folder
 
 
 @pytest.fixture
@@ -118,3 +118,21 @@ def test_a_full_disk_is_unsettled(call, tmp_path, monkeypatch):
     monkeypatch.setattr(Folder, "adopt", lambda self, path, name: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         featurise.make(item, Folder(str(tmp_path / "staging")))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, the device that is always full")
+def test_a_full_disk_is_named_with_what_to_do_and_nothing_is_left_there(call, tmp_path, monkeypatch):
+    """The system's own word for it names no folder: of OUT, the staging folder and the temporary one, which is full?"""
+    staging, item = Folder(str(tmp_path / "staging")), plan_of(call.rows, call.folder).items[0]
+
+    def full(self: Folder) -> Path:
+        path = tmp_path / ".under-way.tmp"
+        path.symlink_to("/dev/full")
+        return path
+
+    monkeypatch.setattr(Folder, "scratch", full)
+    for write in (lambda: staging.write("name", b"x"), lambda: featurise.make(item, staging)):
+        with pytest.raises(DiskFull, match="No space left on device; make room there, or take another folder, and run") as error:
+            write()
+        assert error.value.filename == staging.uri and error.value.errno == 28
+        assert not [path for path in tmp_path.rglob("*.tmp") if path.is_symlink()]

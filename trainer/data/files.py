@@ -9,7 +9,7 @@ MAX_OPEN = 64  # shards kept open by a process
 
 
 class Files:
-    """A folder by its path or URI. Names are relative, with `/`. Every error is the filesystem's own OSError.
+    """A folder by its path or URI. Names are relative, with `/`. Every error is an OSError.
 
     Open files are positioned by nobody (`pread`), so a forked worker may use its parent's.
     """
@@ -30,12 +30,12 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        return Path(self._root, name).read_bytes() if self._local else self._fs.cat_file(f"{self._root}/{name}")
+        return Path(self._root, name).read_bytes() if self._local else self._from_store(name)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """The `size` bytes from `offset`; fewer when the file ends before."""
         if not self._local:
-            return self._fs.cat_file(f"{self._root}/{name}", start=offset, end=offset + size)
+            return self._from_store(name, start=offset, end=offset + size)
         if name not in self._open:
             if len(self._open) >= MAX_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
@@ -45,6 +45,14 @@ class Files:
             pieces.append(piece)
             offset, size = offset + len(piece), size - len(piece)
         return b"".join(pieces)
+
+    def _from_store(self, name: str, **span: int) -> bytes:
+        try:
+            return self._fs.cat_file(f"{self._root}/{name}", **span)
+        except OSError:
+            raise
+        except Exception as error:  # each client has errors of its own for a store that does not answer
+            raise OSError(f"{self.path(name)}: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Closes what is open; reading opens it again."""
