@@ -15,6 +15,7 @@ from .schemas.errors import InputError, MicroturnError
 COMMANDS = {
     "synth": ("pipelines.synth.command", "synth_command", "Make raw two-party recordings with known truth."),
     "build": ("pipelines.build_command", "build_command", "Build a corpus of micro-turns from recordings."),
+    "reshard": ("pipelines.reshard_command", "reshard_command", "Make a corpus anew from corpora, or rid one of sessions."),
     "verify": ("pipelines.verify_command", "verify_command", "Recompute everything a corpus claims."),
     "inspect": ("notebooks.inspect_command", "inspect_command", "Show one window, or what a corpus holds, in the terminal."),
     "report": ("notebooks.report_command", "report_command", "Write report.html: what is in a corpus, and what was dropped."),
@@ -26,8 +27,11 @@ COMMANDS = {
     "bench": ("cli", "bench", "Measure what the README claims, each beside a peer or a floor."),
 }
 BENCHES = {
+    "build": ("pipelines.bench.build", "build_bench", "What a build costs, beside decoding alone, lhotse and a librosa script."),
     "law": ("trainer.bench.law", "law_bench", "What law 3 costs, beside the same equations in plain torch."),
     "loader": ("trainer.bench.loader", "loader_bench", "Tokens a second beside webdataset and lhotse; packing; restore."),
+    "scale": ("pipelines.bench.scale", "scale_bench", "Time and memory of the steps that see a whole corpus, as it grows tenfold."),
+    "session": ("trainer.bench.session", "session_bench", "What an append costs as its session grows, and memory."),
     "train": ("trainer.bench.train", "train_bench", "Tokens a second of training, beside a plain dense transformer."),
 }
 

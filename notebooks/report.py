@@ -1,17 +1,18 @@
 """The report of a corpus as a page: totals, voices, events, tokens, bytes, where the input went, how streams lie, rights, specs.
 
 In: a corpus and the size of the sample. Out: HTML. Index and ledger are read whole, of the shards only the light members of the sample's
-windows. The same corpus gives the same bytes: no date, no path.
+windows. The same folder gives the same bytes: no date, no path; what its last build took is told where the folder still knows it.
 """
 
 import json
 from collections.abc import Mapping
 
 from ..pipelines.corpus import Corpus
+from ..pipelines.estimate.figures import by_modality
 from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
 from ..schemas.errors import InputError
 from ..transforms.tokens import tokenizer
-from . import page, report_input, report_sample
+from . import page, report_input, report_sample, report_spent
 from .figures import hms, mib, number, share
 from .page import Html, tag
 from .sample import sample
@@ -19,15 +20,6 @@ from .survey import Windows, survey
 from .whereabouts import Whereabouts, whereabouts
 
 SAMPLE_WINDOWS = 200
-MODALITIES = {
-    "pictures": ("patches", "picture_pts", "picture_tick"),
-    "what is heard, as codes": ("heard_dmel",),
-    "what is heard, as PCM": ("heard_pcm",),
-    "own speech, as PCM": ("own_pcm",),
-    "tokens": ("tokens", "token_slot", "token_tick"),
-    "words, events, meta": ("words", "events", "meta"),
-    "activity, validity": ("activity", "heard_valid", "own_valid"),
-}
 
 
 def report(corpus: Corpus, *, sample_windows: int = SAMPLE_WINDOWS, tokenizer_path: str = "") -> str:
@@ -44,6 +36,7 @@ def report(corpus: Corpus, *, sample_windows: int = SAMPLE_WINDOWS, tokenizer_pa
         report_sample.tokens(corpus, held, seen),
         report_sample.text_lag(held, seen),
         _bytes(held),
+        report_spent.spent_section(corpus),
         report_input.input_section(went),
         report_sample.streams(seen),
         _rights(held),
@@ -117,9 +110,7 @@ def _events(held: Windows) -> Html:
 
 
 def _bytes(held: Windows) -> Html:
-    stems = {name.partition(".")[0]: size for name, size in held.member_bytes.items()}
-    sizes = {label: sum(stems.get(name, 0) for name in names) for label, names in MODALITIES.items()}
-    sizes["tar headers and padding"] = held.tar_bytes - sum(held.member_bytes.values())
+    sizes = by_modality(held.member_bytes, held.tar_bytes)
     items = [(label, size, f"{mib(size)} · {share(size, held.tar_bytes)}") for label, size in sizes.items()]
     return page.section("Bytes by modality", page.bars(items, about="bytes by modality"))
 

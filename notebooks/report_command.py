@@ -15,7 +15,7 @@ def report_command(out: str, sample_windows: int, tokenizer_path: str) -> None:
     """Write OUT/report.html: what the corpus OUT holds, and where its input went. One file, opens offline.
 
     Totals come from index and ledger; what only windows know comes from a sample that is the same on every run. The page names no path
-    and no date: the same corpus gives the same bytes.
+    and no date: the same folder gives the same bytes.
 
     \b
     Examples:

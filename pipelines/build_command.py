@@ -1,5 +1,6 @@
 """`microturn build`: options, progress and exit codes around pipelines/run.py."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES, clock_text
 from ..schemas.errors import InputError, MicroturnError
@@ -17,9 +18,15 @@ from ..schemas.spec import FeatureSpec
 from .input.options import DEFAULT_SPLITS, layout_of, spec_of, splits_of
 
 if TYPE_CHECKING:
+    from .estimate.figures import Estimate, Spent
+    from .input.inputs import Input
+    from .input.plan import Plan
+    from .run import Settings
     from .settle import Verdict
     from .watch import Standing
 
+SAMPLE = 200  # as pipelines/estimate/look.py has it, which the list of options must not import
+OF_A_DRY_RUN = ("sample", "cores", "as_json", "write_manifest")
 EXIT_FAILED, EXIT_DROPPED, EXIT_UNSETTLED, EXIT_INTERRUPTED = 1, 3, 4, 130
 MAX_SHOWN = 10
 
@@ -43,6 +50,19 @@ MAX_SHOWN = 10
 @click.option("--pseudonymise", metavar="SALT", help="Replace speakers by salted hashes.")
 @click.option("--hang-after", default=600.0, show_default=True, help="Seconds without progress after which a decoder is given up.")
 @click.option("--allow-mixed-toolchain", is_flag=True, help="Take workers or a corpus of other versions; bytes may differ.")
+@click.option(
+    "--progress-file", default="", metavar="PATH", help="JSON, replaced once a second.  [default: progress.json in the staging folder]"
+)
+@click.option(
+    "--estimate", "estimate_path", type=click.Path(exists=True, dir_okay=False), help="What --dry-run --json gave, for the report."
+)
+@click.option("--dry-run", is_flag=True, help="Tell what the build would give and cost; write nothing into OUT.")
+@click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(0), help="With --dry-run: sessions to look at; 0 for all.")
+@click.option(
+    "--cores", default=0, metavar="N", type=click.IntRange(0), help="With --dry-run: also the time on N workers.  [default: this machine's]"
+)
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON object on stdout.")
+@click.option("--write-manifest", default="", metavar="FILE", help="With --dry-run: write what was understood as a manifest, to edit it.")
 @click.pass_context
 def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any) -> None:
     """Build a corpus of micro-turns: shards, index, ledger and dataset.json in the folder OUT.
@@ -57,6 +77,7 @@ def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any
     Examples:
       microturn build raw corpus --workers 2
       microturn build calls.jsonl corpus --tokenizer inkling --set pictures.every_ticks=1
+      microturn build raw corpus --dry-run --cores 64
 
     \b
     Exit codes:
@@ -72,12 +93,21 @@ def build_command(ctx: click.Context, arguments: tuple[str, ...], **options: Any
         click.echo(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
         return
     input_, out, beam = _apart(ctx, arguments)
+    _refuse_without_dry_run(ctx)
     try:
         code = _build(console, input_, out, spec, options | {"beam": beam})
     except KeyboardInterrupt:
-        console.print("interrupted: finished recordings are kept; run the same command again to go on")
+        kept = "nothing was written" if options["dry_run"] else "finished recordings are kept; run the same command again to go on"
+        console.print(f"interrupted: {kept}")
         code = EXIT_INTERRUPTED
     ctx.exit(code)
+
+
+def _refuse_without_dry_run(ctx: click.Context) -> None:
+    """An option that would do nothing is a mistake."""
+    for parameter in ctx.command.params if not ctx.params["dry_run"] else ():
+        if parameter.name in OF_A_DRY_RUN and ctx.get_parameter_source(parameter.name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[0]} needs --dry-run", ctx)
 
 
 def _apart(ctx: click.Context, arguments: tuple[str, ...]) -> tuple[str, str, list[str]]:
@@ -95,11 +125,13 @@ def _apart(ctx: click.Context, arguments: tuple[str, ...]) -> tuple[str, str, li
 
 
 def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: dict[str, Any]) -> int:
-    _quiet_beam()
+    quiet_beam()
     from . import run
     from .corpus.commit import read_dataset
+    from .dry_run import read_estimate
     from .input.inputs import read_sessions, refuse_entangled
     from .input.plan import make_plan
+    from .progress import PROGRESS, Pace, ProgressFile, told
     from .runners import workers
     from .sessions.toolchain import toolchain_digest
     from .storage.folders import Folder
@@ -131,21 +163,34 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
         silence_s=options["hang_after"],
         beam=[*workers(options["workers"]), *options["beam"]],
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"featurising {len(plan.items)} sessions", total=None)
+    if options["dry_run"]:
+        return _dry_run(console, plan, settings, given, options)
+    before = read_dataset(Folder(out))
+    estimated = read_estimate(options["estimate_path"]) if options["estimate_path"] else None
+    file = ProgressFile(options["progress_file"] or f"{settings.staging_folder.uri.rstrip('/')}/{PROGRESS}")
+    expected_s = estimated.figures.session_ticks * TICK_SAMPLES / SAMPLE_RATE_HZ if estimated else 0.0
+    pace = Pace(len(plan.items), len(plan.rejected), expected_s)
+    spent: Spent | None = None
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console) as bar:
+        task = bar.add_task(f"featurising {len(plan.items)} sessions", total=None, pace="")
 
         def show(standing: "Standing") -> None:
-            bar.update(task, description=_standing(standing, len(plan.items)), completed=standing.done, total=max(standing.total, 1))
+            nonlocal spent
+            spent, progress = standing.spent, pace.at(standing)
+            file.write(progress)
+            done, words = _standing(standing, len(plan.items)), "" if spent else told(progress)
+            bar.update(task, description=done, completed=standing.done, total=max(standing.total, 1), pace=words)
 
-        verdict = run.run(plan, settings, toolchain, show, say)
-        bar.update(task, description="not committed" if verdict.blocks else "done", completed=1, total=1)
+        try:
+            verdict = run.run(plan, settings, toolchain, show, say)
+        except BaseException as error:
+            file.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        bar.update(task, description="not committed" if verdict.blocks else "done", completed=1, total=1, pace="")
+    file.end("conflict" if verdict.conflicts else "unsettled" if verdict.unsettled else "done", len(verdict.rejected))
+    if file.fault and options["progress_file"]:
+        say(f"--progress-file: {file.fault}")
     _tell(console, "unsettled", verdict.unsettled)
     _tell(console, "conflict", verdict.conflicts)
     if verdict.conflicts:
@@ -157,10 +202,55 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
         console.print(f"{len(verdict.unsettled)} unsettled: nothing was committed; {advice}")
         return EXIT_UNSETTLED
     dataset = read_dataset(Folder(out))
+    if spent is not None and (verdict.fresh or verdict.rejected):
+        _keep_account(settings, before, dataset, verdict, spent, estimated, plan)
     if verdict.rejected:
         _tell(console, "dropped", tuple(_reasons(out, dataset)))
     _summary(console, out, dataset, verdict)
     return _exit_code(console, dataset["totals"], options["max_drop_ratio"])
+
+
+def _dry_run(console: Console, plan: "Plan", settings: "Settings", given: "Input", options: dict[str, Any]) -> int:
+    """Tells what the build would give and cost."""
+    from . import dry_run
+
+    if given.unnamed:
+        console.print(f"{len(given.unnamed)} files have names that are not UTF-8: the build drops them")
+    if options["write_manifest"]:
+        dry_run.write_manifest(options["write_manifest"], given.sessions, given.root)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("looking at headers", total=None)
+
+        def show(done: int, total: int) -> None:
+            told = "looking at headers" if done < total else "featurising a few pieces"
+            bar.update(task, description=told, completed=done, total=total)
+
+        estimated = dry_run.estimate(plan, settings, sample=options["sample"], cores=options["cores"], tell=show)
+    dry_run.show(estimated, options["as_json"])
+    return 0
+
+
+def _keep_account(
+    settings: "Settings",
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    verdict: "Verdict",
+    spent: "Spent",
+    estimated: "Estimate | None",
+    plan: "Plan",
+) -> None:
+    """Leaves what the build gave and took where the report finds it. Advice: what cannot be written changes nothing."""
+    from .estimate.account import Account, actual, reasons
+    from .estimate.foretell import plan_digest
+    from .storage.folders import Folder
+
+    out = Folder(settings.out)
+    with contextlib.suppress(OSError):
+        dropped = reasons(settings.staging_folder, verdict.rejected)
+        gave = actual(out, before, after, dropped, spent.cpu_s)
+        same = estimated is not None and estimated.plan == plan_digest(plan.items)
+        Account(content=after["digests"]["content"], actual=gave, spent=spent, estimate=estimated, same_plan=same).write(out)
 
 
 def _standing(standing: "Standing", num_sessions: int) -> str:
@@ -168,7 +258,8 @@ def _standing(standing: "Standing", num_sessions: int) -> str:
     if standing.phase != "featurising":
         return standing.phase
     inside = f", {clock_text(standing.longest_s * SAMPLE_RATE_HZ)} into the longest" if standing.longest_s else ""
-    return f"featurising, {standing.sessions} of {num_sessions} sessions done{inside}"
+    dropped = f", {standing.dropped} dropped" if standing.dropped else ""
+    return f"featurising, {standing.sessions} of {num_sessions} sessions done{dropped}{inside}"
 
 
 def _exit_code(console: Console, totals: dict[str, int], limit: float) -> int:
@@ -235,9 +326,10 @@ def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: "Verd
         click.echo(json.dumps({"out": out, "totals": totals, "digests": digests}))
 
 
-def _quiet_beam() -> None:
+def quiet_beam() -> None:
     """Beam warns about Google's client libraries at import; whoever needs them will be told by Beam again."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)  # tracebacks of what we say in words
     logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)  # repeats what its workers say
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)

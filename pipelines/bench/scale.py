@@ -29,9 +29,9 @@ from ...schemas.receipts import Outcome
 from ...schemas.spec import FeatureSpec
 from ...schemas.strict import sha256_hex
 from ..corpus.commit import content_digest
-from ..input import worklist
 from ..input.options import DEFAULT_SPLITS, SHARD_BYTES, splits_of
 from ..input.plan import make_plan, read_manifest
+from ..input.worklist import MAX_SLICES, WorkList
 from ..settle import settle
 from ..shards.gather import assign
 from ..storage.folders import Folder
@@ -65,7 +65,7 @@ def plan_sessions(num: int, folder: str) -> None:
     del rows
     plan = make_plan(sessions, root=folder, spec=FeatureSpec(), toolchain=sha256_hex(""), splits=splits_of(DEFAULT_SPLITS))
     del sessions
-    assert len(worklist.write(plan, {}, {}, Folder(folder))) <= worklist.MAX_SLICES
+    assert len(WorkList(FeatureSpec()).write(plan, {}, {}, Folder(folder))) <= MAX_SLICES
 
 
 def assign_windows(num: int, folder: str) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,14 @@ from ...schemas.errors import MediaError, MicroturnError
 _MACHINE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 SILENCE_S = 600.0  # a child that has got no further for so long hangs
 COMMAND = (sys.executable, "-P", "-m", "microturn.pipelines.sessions.child")  # -P: no module of the folder that we happen to stand in
+
+
+_CPU_S, _COUNTING = [0.0], threading.Lock()
+
+
+def children_cpu_s() -> float:
+    """Processor seconds of all decoder processes that this process has had, as of the last word of each."""
+    return _CPU_S[0]
 
 
 class ChildLost(MicroturnError):
@@ -46,6 +55,7 @@ class MediaProcess:
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._asked = 0
+        self._cpu_s = 0.0  # of the child, as of its last words
 
     def call(self, verb: str, request: dict[str, Any], on_progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
         """The child's answer. What may be the machine's fault is tried once more, in a new child if this one is lost.
@@ -84,6 +94,7 @@ class MediaProcess:
     def close(self) -> None:
         """Ends the child."""
         child, self._child = self._child, None
+        self._cpu_s = 0.0
         if child is not None:
             child.kill()
             child.wait()
@@ -116,9 +127,15 @@ class MediaProcess:
             answer = json.loads(line)
             if answer.get("id") != self._asked:
                 raise ChildLost(f"the decoder process answers request {answer.get('id')}, asked was {self._asked}")
+            self._count(answer.get("cpu_s", self._cpu_s))
             if "progress" not in answer:
                 return answer
             on_progress(answer["progress"])
+
+    def _count(self, cpu_s: float) -> None:
+        with _COUNTING:
+            _CPU_S[0] += cpu_s - self._cpu_s
+        self._cpu_s = cpu_s
 
     def _started(self) -> "subprocess.Popen[str]":
         if self._child is None or self._child.poll() is not None:
@@ -157,20 +174,25 @@ def _as_raised(error: dict[str, Any]) -> Exception:
 
 def serve() -> None:
     """The child's side: answers requests until its input ends."""
-    from . import featurise
+    from . import featurise, foresee
 
     _raise_open_files()
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not look like an answer
-    verbs = {"featurise": featurise.featurise_request, "look": featurise.look_request}
+    verbs = {
+        "featurise": featurise.featurise_request,
+        "look": featurise.look_request,
+        "foresee": foresee.foresee_request,
+        "attempt": foresee.attempt_request,
+    }
     for line in sys.stdin:
         asked = json.loads(line)
 
         def say(what: dict[str, Any], number: int = asked["id"]) -> None:
-            out.write(json.dumps({"id": number} | what) + "\n")
+            out.write(json.dumps({"id": number, "cpu_s": time.process_time()} | what) + "\n")
 
         def progress(done: int, number: int = asked["id"]) -> None:
-            out.write(json.dumps({"id": number, "progress": done}) + "\n")
+            say({"progress": done}, number)
 
         try:
             say({"result": verbs[asked["verb"]](asked["request"], progress)})

@@ -16,6 +16,9 @@ from microturn.notebooks.sample import sample, transfers
 from microturn.notebooks.survey import survey
 from microturn.notebooks.ticks import printable
 from microturn.notebooks.whereabouts import whereabouts
+from microturn.pipelines.estimate.account import ACCOUNT, Account
+from microturn.pipelines.estimate.account import actual as actual_figures
+from microturn.pipelines.estimate.figures import Estimate, Range, Spent
 from microturn.schemas.errors import CorpusError
 from microturn.schemas.layout import Slot
 from microturn.transforms.tokens.tokenizer import BytesTokenizer
@@ -148,6 +151,51 @@ def test_a_sample_of_all_windows_counts_all_of_it(hostile):
     assert sum(everything.lags.values()) == said > 0
     assert max(everything.lags) == max(survey(hostile).lags)
     assert len(everything.streams) == 4
+
+
+@pytest.fixture
+def account(hostile):
+    """An account of the build that made the corpus, with an estimate of half of everything."""
+    actual = actual_figures(hostile.folder, None, hostile.dataset, {"not_media": 1}, 7200.0)
+    half = actual.model_copy(
+        update={"windows": actual.windows // 2, "bytes": {k: v // 2 for k, v in actual.bytes.items()}, "cpu_s": 3600.0}
+    )
+    same = Range(low=1.0, high=1.0)
+    counts = {"sessions_planned": 3, "sessions_known": 0, "sessions_done": 0, "looked_at": 2, "of": 3, "unsaid": 0, "unreadable": 0}
+    tried = {"attempts": 1, "attempted_s": 60.0, "kinds": {}, "wall_s": {1: 50.0}}
+    told = Estimate(plan="", input_bytes=1, figures=half, hours=same, cpu_s=same, **counts, **tried)
+    spent = Spent(wall_s=100.0, media_cpu_s=7000.0, worker_cpu_s=200.0, workers=1, hosts=1, featurised=2, conversation_s=7200.0 * 90)
+    made = Account(content=hostile.dataset["digests"]["content"], actual=actual, spent=spent, estimate=told, same_plan=True)
+    yield made
+    hostile.folder.delete(ACCOUNT)
+
+
+def test_an_estimate_stands_beside_what_happened(hostile, account):
+    account.write(hostile.folder)
+    page = Parsed(report(hostile))
+    rows = {row["the last build"]: [cell.partition("\n")[0] for cell in list(row.values())[1:]] for row in page.table("the last build")}
+    held = survey(hostile)
+    assert rows["windows"] == [str(held.num_windows // 2), str(held.num_windows), f"{held.num_windows / (held.num_windows // 2):.2f}"]
+    assert rows["sessions"] == ["2", "2", "1.00"] and rows["… not_media"] == ["1", "1", "1.00"]
+    assert rows["core-hours"] == ["1", "2", "2.00"] and rows["time"] == ["0:00:50", "0:01:40", "2.00"]
+    assert rows["… own speech, as PCM"][2] == "2.00" and rows["shards"][1] == str(len(hostile.shards))
+    assert rows["conversation, h:mm:ss"][1] == "0:00:07" and "90 hours of conversation a core-hour" in page.text
+    assert "headers of 2 of 3 sessions" in page.text and "another plan" not in page.text
+    other = account.model_copy(update={"same_plan": False})
+    other.write(hostile.folder)
+    assert "another plan" in report(hostile)
+
+
+def test_what_was_not_estimated_is_told_without_a_ratio(hostile, account):
+    account.model_copy(update={"estimate": None}).write(hostile.folder)
+    page = Parsed(report(hostile))
+    rows = page.table("the last build")
+    assert {(row["estimated"], row["actual ÷ estimated"][0]) for row in rows} == {("–", "–")} and "Nothing was estimated" in page.text
+
+
+def test_an_account_of_another_content_is_not_shown(hostile, account):
+    account.model_copy(update={"content": "another"}).write(hostile.folder)
+    assert "Estimated and spent" not in report(hostile)
 
 
 def test_the_page_states_its_sample(hostile):

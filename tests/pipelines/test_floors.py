@@ -12,9 +12,12 @@ MAY_IMPORT = {
     "sessions": {"storage"},
     "input": {"storage", "sessions"},
     "shards": {"storage", "sessions"},
+    "estimate": {"storage", "sessions", "input", "shards"},
     "corpus": {"storage", "sessions", "shards"},
+    "reshard": {"storage", "sessions", "shards", "corpus"},
     "synth": set(),
-    "build": {"storage", "sessions", "input", "shards", "corpus"},  # the modules that lie in no folder: graph, run, commands, …
+    "bench": {"storage", "sessions", "input", "shards", "corpus", "synth", "build"},
+    "build": {"storage", "sessions", "input", "shards", "estimate", "corpus", "reshard"},  # modules in no folder: graph, run, commands, …
 }
 
 
