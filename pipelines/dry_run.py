@@ -16,7 +16,7 @@ from .estimate.foretell import foretell
 from .estimate.look import look
 from .estimate.told import lines
 from .input.plan import Plan
-from .run import Settings, committed_in, refuse_other
+from .run import Settings, committed_in, refuse_other, without_withdrawn
 from .sessions.toolchain import toolchain_digest
 from .storage import folders
 from .storage.folders import Folder
@@ -35,6 +35,7 @@ def estimate(
     before = read_dataset(out)
     refuse_other(before, settings, toolchain_digest())
     known = set(committed_in(out, before))
+    plan = without_withdrawn(plan, out, lambda _: None)
     seen = look(plan, staging=folders.absolute(settings.staging_folder.uri), known=known, sample=sample, tell=tell)
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = sorted({1, here, cores or here})

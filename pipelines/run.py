@@ -6,7 +6,7 @@ What is done is told by callbacks, so that a terminal, a notebook and a test wat
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -19,7 +19,8 @@ from ..schemas.spec import FeatureSpec
 from ..transforms.tokens import tokenizer
 from . import runners
 from .corpus import rejected
-from .corpus.commit import dataset_digest, read_dataset
+from .corpus.commit import dataset_digest, next_numbers, read_dataset
+from .corpus.withdrawn import are_withdrawn
 from .graph import Build, BuildCorpus
 from .input.options import DEFAULT_SPLITS, SHARD_BYTES, splits_of
 from .input.plan import Plan
@@ -91,6 +92,7 @@ def run(
             leases.enter_context(Lease(staging, tell))
         for folder in (out, staging):
             folder.delete_unfinished()  # of builds that were killed: they may be what fills the disk
+        plan = without_withdrawn(plan, out, tell)
         build, slices = _prepared(plan, out, staging, settings, toolchain, lease.token)
         with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
             _run_graph_in_words(slices, build, runner, options)
@@ -105,6 +107,20 @@ def run(
         if not verdict.blocks and not settings.keep_parts:
             staging.delete(PARTS)
     return verdict
+
+
+def without_withdrawn(plan: Plan, out: Folder, tell: Callable[[str], None]) -> Plan:
+    """The plan less the sessions that this corpus was told to drop: nothing of them is looked at, and nothing written. Raises InputError
+    when there is no other."""
+    sessions = [*(item.key for item in plan.items), *(receipt.session for receipt in plan.rejected)]
+    gone = set(are_withdrawn(sessions, read_dataset(out)))
+    if not gone:
+        return plan
+    if len(gone) == len(set(sessions)):
+        raise InputError(f"every session of the input was withdrawn from {out.uri}", hint="`microturn reshard --drop` did it; it is final")
+    tell(f"{len(gone)} sessions of the input were withdrawn from {out.uri}, and are left out")
+    items = tuple(item for item in plan.items if item.key not in gone)
+    return replace(plan, items=items, rejected=tuple(receipt for receipt in plan.rejected if receipt.session not in gone))
 
 
 def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, toolchain: str, lease: str) -> tuple[Build, list[WorkSlice]]:
@@ -127,7 +143,7 @@ def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, tool
         shard_bytes=settings.shard_bytes,
         lease=lease,
         base=base,
-        next_number=_next_numbers(before),
+        next_number=next_numbers(before["shards"] if before else ()),
         work=work,
         num_committed=len(committed),
         rehash=settings.rehash,
@@ -208,10 +224,3 @@ def committed_in(out: Folder, before: Mapping[str, Any] | None) -> dict[str, str
         table = read_table(out, f"index/{shard['name']}.parquet", ["session", "source_digest"])
         known.update(zip(table["session"].to_pylist(), table["source_digest"].to_pylist(), strict=True))
     return known
-
-
-def _next_numbers(before: Mapping[str, Any] | None) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for shard in before["shards"] if before else ():
-        numbers[shard["split"]] = numbers.get(shard["split"], 0) + 1
-    return numbers

@@ -18,14 +18,21 @@ MAX_SHOWN = 50
 @click.option("--infer", is_flag=True, help="Read the folder INPUT by its layout even where it has a manifest.jsonl.")
 @click.option("--pseudonymise", default="", metavar="SALT", help="The salt that the corpus was built with.")
 @click.option("--tokenizer", "tokenizer_path", default="", metavar="FILE", help="The tokenizer.json, when the corpus was built with one.")
+@click.option("--absent", "absent", metavar="LIST", help="Also search every file for the sessions that LIST names, one a line.")
+@click.option("--of", "old", metavar="CORPUS", help="With --absent: also search for the bytes that these sessions have in this corpus.")
+@click.option("--staging", default="", metavar="URI", help="With --absent: where parts and receipts lie.  [default: OUT/.staging]")
 @click.pass_context
 def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
     """Recompute every digest, schema, count and ledger sum of the corpus OUT, and its tokens from its words.
+
+    --absent proves that nothing of sessions that were dropped is left in the corpus and its staging folder: names of files, keys and meta
+    of windows, index, ledger, receipts, cards, report. It does not know of copies elsewhere, nor of models that were trained.
 
     \b
     Examples:
       microturn verify corpus
       microturn verify corpus --against raw --windows 20
+      microturn verify corpus --absent withdrawn.txt
 
     Exit codes: 0 everything is as claimed, 1 it is not (each difference is a line on stdout).
     """
@@ -33,6 +40,8 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
     from .corpus.reader import Corpus
     from .corpus.verify import verify
 
+    if not options["absent"] and (options["old"] or options["staging"]):
+        raise click.UsageError("--of and --staging go with --absent", ctx)
     console = Console(stderr=True)
     corpus = Corpus.open(out)
     with Progress(console=console) as bar:
@@ -45,6 +54,8 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
     if options["input_"]:
         again = _against(console, corpus, options, against)
         faults += again.faults
+    if options["absent"]:
+        faults += _absent(console, corpus, out, options)
     for fault in faults[:MAX_SHOWN]:
         click.echo(fault)
     if len(faults) > MAX_SHOWN:
@@ -76,3 +87,27 @@ def _against(console: Console, corpus: Any, options: dict[str, Any], against: An
         )
     console.print(f"{found.num_windows} windows made again from the raw files, {found.num_bytes / 2**20:.1f} MiB compared")
     return found
+
+
+def _absent(console: Console, corpus: Any, out: str, options: dict[str, Any]) -> list[str]:
+    """A sentence for each place in which a session of the list was found."""
+    from .corpus.absent import payloads_of, places_of, search
+    from .corpus.reader import Corpus
+    from .corpus.withdrawn import look_up, read_list
+
+    old = Corpus.open(options["old"]) if options["old"] else None
+    names = read_list(options["absent"])
+    listed = look_up(names, [corpus, old] if old else [corpus])
+    payloads, shared = payloads_of(old, listed) if old else (frozenset(), 0)
+    with Progress(console=console) as bar:
+        task = bar.add_task(f"searching for {len(names)} sessions", total=None)
+        found = search(
+            places_of(out, options["staging"]), listed, payloads, lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+        )
+    console.print(f"searched for {len(names)} sessions in {found.told()}", highlight=False, soft_wrap=True)
+    if old:
+        told = f"and for {len(payloads)} payloads that only they have in {options['old']}; {shared} more are in sessions that stay too"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    if not found.places:
+        console.print("nothing of them is there; copies elsewhere, and what was trained on them, are not looked at")
+    return [f"--absent: {place}" for place in found.places]

@@ -113,8 +113,57 @@ def commit(
     `receipts` are of sessions newly dropped whole; rows of `superseded` ones, dropped in an earlier build, go. `is_mixed`: other toolchains
     than this one may have made some of it; a corpus that was marked so stays marked.
     """
-    shards = sorted([*(before["shards"] if before else ()), *(summary.model_dump() for summary in summaries)], key=lambda s: s["name"])
     refused = rejected.write(out, before["rejected"] if before else (), receipts, superseded)
+    return publish(
+        out,
+        before=before,
+        shards=in_order(before["shards"] if before else (), summaries),
+        refused=refused,
+        spec=spec,
+        layout=layout,
+        toolchain=toolchain,
+        splits=splits,
+        shard_bytes=shard_bytes,
+        is_mixed=is_mixed or bool(before and before["mixed_toolchain"]),
+        withdrawn=before.get("withdrawn", ()) if before else (),
+    )
+
+
+def in_order(there: Iterable[Mapping[str, Any]], summaries: Iterable[ShardSummary]) -> list[Mapping[str, Any]]:
+    """What dataset.json lists: by split, those that are there as they stand, then the new ones. A session goes on in the next of its split,
+    so this order is that of the sessions; a number says only which shard was named first."""
+    new = sorted((summary.model_dump() for summary in summaries), key=lambda shard: shard["name"])
+    return sorted([*there, *new], key=lambda shard: shard["split"])
+
+
+def next_numbers(shards: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Split → the number of its next shard: beyond all that are there, for a purge leaves gaps."""
+    numbers: dict[str, int] = {}
+    for shard in shards:
+        number = int(shard["name"].rpartition("-")[2])
+        numbers[shard["split"]] = max(numbers.get(shard["split"], 0), number + 1)
+    return numbers
+
+
+def publish(
+    out: Folder,
+    *,
+    before: Mapping[str, Any] | None,
+    shards: Sequence[Mapping[str, Any]],
+    refused: Sequence[Mapping[str, Any]],
+    spec: FeatureSpec,
+    layout: LayoutSpec,
+    toolchain: Mapping[str, str],
+    splits: Mapping[str, float],
+    shard_bytes: int,
+    is_mixed: bool,
+    withdrawn: Iterable[str],
+) -> dict[str, Any]:
+    """Writes dataset.json over these shards and ledgers of sessions dropped whole, in place of `before`; gives it.
+
+    What neither of the two names is removed first, what only `before` named when the new one stands: whoever is killed between has the one
+    or the other, whole. `withdrawn`: marks of sessions that may not come back (corpus/withdrawn.py).
+    """
     names = [shard["name"] for shard in shards]
     dataset = {
         "format": "microturn",
@@ -132,22 +181,26 @@ def commit(
         "spec": spec.model_dump(mode="json"),
         "layout": layout.model_dump(mode="json"),
         "toolchain": dict(toolchain),
-        "mixed_toolchain": is_mixed or bool(before and before["mixed_toolchain"]),
-        "shards": shards,
-        "rejected": refused,
+        "mixed_toolchain": is_mixed,
+        "shards": list(shards),
+        "rejected": list(refused),
+        "withdrawn": sorted(set(withdrawn)),
     }
-    sweep(out, dataset)  # before the commit: leavings would outlive a build that is killed behind it
+    sweep(out, dataset, *([before] if before else []))  # before the commit: leavings would outlive a build that is killed behind it
     for name, data in cards.files(out, dataset).items():
         out.write(name, data)
     out.write(DATASET, (json.dumps(dataset, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    sweep(out, dataset)
     return dataset
 
 
-def sweep(out: Folder, dataset: Mapping[str, Any]) -> None:
-    """Removes what builds that were interrupted, or had another plan, left in the corpus folders."""
-    names = [shard["name"] for shard in dataset["shards"]]
-    listed = {f"shards/{name}.tar{end}" for name in names for end in ("", ".idx")} | {f"index/{name}.parquet" for name in names}
-    listed |= {f"ledger/{name}.parquet" for name in [*names, *(part["name"] for part in dataset["rejected"])]}
+def sweep(out: Folder, *datasets: Mapping[str, Any]) -> None:
+    """Removes what none of these lists from the corpus folders: what builds that were interrupted, or had another plan, left there."""
+    listed: set[str] = set()
+    for dataset in datasets:
+        names = [shard["name"] for shard in dataset["shards"]]
+        listed |= {f"shards/{name}.tar{end}" for name in names for end in ("", ".idx")} | {f"index/{name}.parquet" for name in names}
+        listed |= {f"ledger/{name}.parquet" for name in [*names, *(part["name"] for part in dataset["rejected"])]}
     for folder in ("shards", "index", "ledger"):
         for name in out.names(folder):
             if name not in listed:

@@ -39,20 +39,26 @@ def write(out: Folder, parts: Sequence[Part], receipts: Sequence[Receipt], super
             kept.append(part)
     for receipt in sorted(receipts, key=lambda r: (r.order, r.source_digest)):
         rows += receipt.ledger
-    if not rows:
-        return kept
     numbers = [int(part["name"].rpartition("-")[2]) for part in parts]
-    name = f"rejected-{max(numbers, default=-1) + 1:06d}"
+    return [*kept, *write_rows(out, rows, max(numbers, default=-1) + 1)]
+
+
+def write_rows(out: Folder, rows: Sequence[LedgerRow], number: int) -> list[Part]:
+    """What dataset.json says of a new file with these rows; nothing is written, and nothing said, of none."""
+    if not rows:
+        return []
+    name = f"rejected-{number:06d}"
     dumped = [row.model_dump() for row in rows]
     write_table(out, f"ledger/{name}.parquet", dumped, LEDGER_SCHEMA)
-    part = {
-        "name": name,
-        "ledger_digest": rows_digest(dumped),
-        "ledger_rows": len(rows),
-        "num_sessions": num_dropped_whole(rows),
-        "drops": drops(rows).model_dump(),
-    }
-    return [*kept, part]
+    return [
+        {
+            "name": name,
+            "ledger_digest": rows_digest(dumped),
+            "ledger_rows": len(rows),
+            "num_sessions": num_dropped_whole(rows),
+            "drops": drops(rows).model_dump(),
+        }
+    ]
 
 
 def stand(out: Folder, parts: Sequence[Part], receipts: Sequence[Receipt], superseded: Collection[str]) -> bool:

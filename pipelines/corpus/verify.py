@@ -24,9 +24,11 @@ from ..sessions.toolchain import digest_of
 from ..shards.describe import DESCRIBED, describe
 from ..storage import tar
 from ..storage.folders import sha256_of
+from ..storage.tables import read_table
 from . import cards
 from .commit import content_digest, layout_digest, totals
 from .reader import Corpus, grouped
+from .withdrawn import are_withdrawn
 
 Tell = Callable[[int, int], None]  # bytes verified, bytes in all
 FOLDERS = ("shards", "index", "ledger")
@@ -214,6 +216,10 @@ def _claims(corpus: Corpus, found: Findings) -> None:
             faults.append(f"dataset.json: content digest {dataset['digests']['content']}, recomputed {content}")
     except Exception as error:
         faults.append(f"index: {type(error).__name__}: {error}")
+    if dataset.get("withdrawn"):
+        for shard in corpus.shards:
+            there = read_table(corpus.folder, f"index/{shard['name']}.parquet", ["session"])["session"].unique().to_pylist()
+            faults += [f"shard {shard['name']}: session {name} was withdrawn" for name in are_withdrawn(there, dataset)]
     for name, count in totals(corpus.shards, dataset["rejected"]).items():
         if dataset["totals"].get(name) != count:
             faults.append(f"dataset.json: {name} {dataset['totals'].get(name)}, its parts give {count}")

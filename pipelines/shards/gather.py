@@ -4,23 +4,17 @@ Heavy members are copied as byte ranges, tokens are made by the layout. A shard'
 changes nothing.
 """
 
-import struct
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from ...schemas.layout import LayoutSpec
-from ...schemas.receipts import Outcome, Receipt, ShardSegment, ShardSummary, ShardTask
-from ...schemas.record import window_digest
-from ...schemas.tables import INDEX_SCHEMA, LEDGER_SCHEMA, LedgerRow, rows_digest
+from ...schemas.receipts import Outcome, ShardSegment, ShardSummary, ShardTask
 from ...transforms.tokens.tokenizer import Tokenizer
 from ..sessions import receipts
-from ..sessions.drops import drops
 from ..storage.folders import Folder
 from ..storage.parts import PartReader
-from ..storage.tables import write_table
-from ..storage.tar import TarWriter
 from .describe import DESCRIBED, describe
 from .lay import LaidWindow, lay_out
+from .writer import ShardWriter, shard
 
 
 def assign(outcomes: Iterable[Outcome], shard_bytes: int, next_number: Mapping[str, int]) -> list[ShardTask]:
@@ -69,61 +63,19 @@ def write_shard(
 
     `tell` is told the shard's bytes so far; `may_name` raises when nothing may be put under a name any more.
     """
-    index: list[dict[str, Any]] = []
-    ledger: list[LedgerRow] = []
-    offsets: list[int] = []
-    with out.create(f"shards/{task.name}.tar") as file, PartReader(staging) as parts:
-        tar = TarWriter(file)
+    with PartReader(staging) as parts, shard(out, task.name, task.split, may_name) as under_way:
         for segment in task.segments:
             receipt = receipts.read(staging, segment.receipt)
             if segment.start == 0:
-                ledger += receipt.ledger
+                under_way.begin_session(receipt.ledger)
             for window in lay_out(receipt, segment.start, segment.stop, parts, layout, tokenizer):
-                offsets.append(tar.position)
-                index.append(_index_row(task, receipt, window, tar, parts))
-                ledger += window.unsaid
-                tell(tar.position)
-        offsets.append(tar.position)
-        tar.close()
-        may_name()
-    out.write(f"shards/{task.name}.tar.idx", struct.pack(f"<{len(offsets)}Q", *offsets))
-    ledger_rows = [row.model_dump() for row in ledger]
-    write_table(out, f"index/{task.name}.parquet", index, INDEX_SCHEMA)
-    write_table(out, f"ledger/{task.name}.parquet", ledger_rows, LEDGER_SCHEMA)
-    return ShardSummary(
-        name=task.name,
-        split=task.split,
-        size_bytes=tar.position,
-        sha256=tar.sha256.hexdigest(),
-        index_digest=rows_digest(index),
-        ledger_digest=rows_digest(ledger_rows),
-        num_windows=len(index),
-        num_sessions=sum(segment.start == 0 for segment in task.segments),
-        num_ticks=sum(row["num_ticks"] for row in index),
-        num_tokens=sum(row["num_tokens"] for row in index),
-        num_pairs=sum(row["num_pairs"] for row in index),
-        ledger_rows=len(ledger),
-        drops=drops(ledger),
-    )
+                put(window, parts, under_way)
+                tell(under_way.tar.position)
+    return under_way.write_tables(out)
 
 
-def _index_row(task: ShardTask, receipt: Receipt, window: LaidWindow, tar: TarWriter, parts: PartReader) -> dict[str, Any]:
-    """Writes the window and gives its row."""
-    start = tar.position
-    members = []
-    for name, at in window.members.items():
-        if isinstance(at, bytes):
-            offset, size = tar.add(f"{window.key}.{name}", at), len(at)
-        else:
-            offset, size = parts.copy(at, f"{window.key}.{name}", tar), at.size
-        members.append({"name": name, "offset": offset, "size": size, "sha256": window.sha256[name]})
-    return {
-        "key": window.key,
-        "split": task.split,
-        "shard": task.name,
-        "offset": start,
-        "size": tar.position - start,
-        "members": members,
-        "digest": window_digest(window.sha256),
-        **describe(num_tokens=window.num_tokens, **{name: window.light[name] for name in DESCRIBED}),
-    }
+def put(window: LaidWindow, parts: PartReader, under_way: ShardWriter) -> None:
+    """Appends a window that has its tokens to a shard."""
+    described = describe(num_tokens=window.num_tokens, **{name: window.light[name] for name in DESCRIBED})
+    under_way.add(window.key, window.members, window.sha256, parts, described)
+    under_way.account(window.unsaid)

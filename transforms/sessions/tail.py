@@ -9,7 +9,7 @@ from .. import dmel
 
 Arrays = Mapping[str, np.ndarray]
 
-_TICK_AXIS = {"activity": 1, "heard_dmel": 1, "heard_pcm": 1, "heard_valid": 1, "own_pcm": 0, "own_valid": 0}
+TICK_AXIS = {"activity": 1, "heard_dmel": 1, "heard_pcm": 1, "heard_valid": 1, "own_pcm": 0, "own_valid": 0}
 
 
 def lengthen(arrays: Arrays, ticks: int, tail_codes_HB: np.ndarray) -> dict[str, np.ndarray]:
@@ -18,7 +18,7 @@ def lengthen(arrays: Arrays, ticks: int, tail_codes_HB: np.ndarray) -> dict[str,
     `tail_codes_HB`, uint8 [H, 80], are the codes of the first frame after the end: its window still hears the last 50 ms.
     """
     longer = dict(arrays)
-    for name, axis in _TICK_AXIS.items():
+    for name, axis in TICK_AXIS.items():
         if arrays[name].shape[axis]:  # PCM that is not kept stays empty
             longer[name] = np.pad(arrays[name], [(0, ticks if number == axis else 0) for number in range(arrays[name].ndim)])
     codes = np.tile(dmel.silence(), (len(tail_codes_HB), ticks, TICK_FRAMES, 1))
@@ -33,7 +33,7 @@ def pieces(arrays: Arrays, window_ticks: int) -> Iterator[tuple[int, dict[str, n
     for start in range(0, num_ticks, window_ticks):
         stop = min(start + window_ticks, num_ticks)
         piece = {}
-        for name, axis in _TICK_AXIS.items():
+        for name, axis in TICK_AXIS.items():
             extra = 1 if name.startswith("own_") else 0
             piece[name] = arrays[name][(slice(None),) * axis + (slice(start, stop + extra),)]
         inside = (arrays["picture_tick"] >= start) & (arrays["picture_tick"] < stop)
