@@ -1,9 +1,13 @@
 """What all tests share. Modules beside this file are imported by name: `from bits import same_bits`, `from signals import speech`."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# before torch comes: threads that wait by spinning make two threads on a busy machine a hundred times as slow
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # pytest's importlib mode adds nothing to the path

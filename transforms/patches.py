@@ -7,6 +7,8 @@ width divisible by 40 gets a column of padding only. Padding is known by its pla
 Nothing here resizes: `PictureSpec` sizes are applied where pictures are decoded. The lossless PNG of pairs is schemas/tall_png.py's.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,13 +29,24 @@ def grid(height_px: int, width_px: int, spec: PictureSpec) -> tuple[int, int]:
 
 def cut(picture: NDArray[np.uint8], spec: PictureSpec) -> NDArray[np.uint8]:
     """Patches uint8 [rows, cols, 40, 40, 3] of a picture uint8 [H, W, 3], padded with 0. Raises InputError for anything else."""
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"a picture is uint8 [H, W, 3], found {picture.dtype} {list(picture.shape)}", hint="convert it to 8-bit RGB")
-    height_px, width_px, _ = picture.shape
-    rows, cols = grid(height_px, width_px, spec)
-    padded = np.zeros((rows * spec.patch_px, cols * spec.patch_px, 3), np.uint8)
-    padded[:height_px, :width_px] = picture
-    return np.ascontiguousarray(padded.reshape(rows, spec.patch_px, cols, spec.patch_px, 3).swapaxes(1, 2))
+    return cut_all((picture,), spec)[:, :, 0]
+
+
+def cut_all(pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], spec: PictureSpec) -> NDArray[np.uint8]:
+    """Patches uint8 [rows, cols, N, 40, 40, 3] of N pictures of one size, as `cut` makes them: a pair for two."""
+    for picture in pictures:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape != (*pictures[0].shape[:2], 3):
+            raise InputError(f"a picture is uint8 [H, W, 3], found {picture.dtype} {list(picture.shape)}", hint="convert it to 8-bit RGB")
+    height_px, width_px, _ = pictures[0].shape
+    (rows, cols), px = grid(height_px, width_px, spec), spec.patch_px
+    cut = np.empty((rows, cols, len(pictures), px, px, 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        if (rows * px, cols * px) != (height_px, width_px):
+            padded = np.zeros((rows * px, cols * px, 3), np.uint8)
+            padded[:height_px, :width_px] = picture
+            picture = padded
+        cut[:, :, number] = picture.reshape(rows, px, cols, px, 3).swapaxes(1, 2)
+    return cut
 
 
 def join(patches: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:

@@ -14,11 +14,10 @@ from fractions import Fraction
 from typing import NamedTuple, cast
 
 import av
-import numpy as np
-from numpy.typing import NDArray
 
 from ...schemas.spec import LimitSpec
 from .containers import Fault, Source, decoded, open_media, pick
+from .pcm import JOINED_SAMPLES, AudioBlock, Joiner, timestamp
 from .probe import MediaProbe, StreamProbe, probe
 from .subtitles import Cue, subtitles
 
@@ -27,27 +26,9 @@ __all__ = [
     "subtitles",
 ]  # fmt: skip
 
-_OFFSET_AND_SCALE = {"u8": (128, 128), "s16": (0, 1 << 15), "s32": (0, 1 << 31), "flt": (0, 1), "dbl": (0, 1)}
 _EDIT_UNIT = Fraction(1, 500)  # edit lists count in 1/600 or 1/1000 s
-_HELD_BLOCKS = 2  # more padding than two codec frames is none: then the container's duration is wrong
-
-
-class AudioBlock(NamedTuple):
-    """Some consecutive samples of every channel, as one decoder call gave them. C channels, S samples.
-
-    Attributes:
-        pts: presentation time of the first sample in units of `time_base` seconds; None where the container has none.
-        time_base: the same object for every block of a stream.
-        rate_hz: of this block; may change in mid-stream, as may C.
-        samples_CS: float32, integers divided by their full scale.
-        padding: so many samples at the block's end are the encoder's, not the recording's.
-    """
-
-    pts: int | None
-    time_base: Fraction
-    rate_hz: int
-    samples_CS: NDArray[np.float32]
-    padding: int = 0
+_SQUARE = Fraction(1)
+_HELD_FRAMES = 2  # more padding than two codec frames is none: then the container's duration is wrong
 
 
 class PictureFrame(NamedTuple):
@@ -69,28 +50,39 @@ def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Generator[Aud
     with open_media(source, limits) as container:
         stream = cast(av.AudioStream, pick(container, "audio", index, source))
         time_base = Fraction(stream.time_base)
-        to_float = _FloatPcm()
-        held: deque[AudioBlock] = deque()
-        num_held = _HELD_BLOCKS if container.format.name.startswith("mov") else 0
+        joiner = Joiner(time_base)
+        held: deque[av.AudioFrame] = deque()
+        num_held = _HELD_FRAMES if container.format.name.startswith("mov") else 0
         packet_stop = None
         for item in decoded(container, [stream], limits):
             if isinstance(item, Fault):
-                yield from _drain(held)
+                yield from _drain(joiner, held)
                 yield item
                 continue
             packet, frames = item
-            if packet.size and packet.pts is not None and packet.duration:
+            if num_held and packet.size and packet.pts is not None and packet.duration:
                 packet_stop = packet.pts + packet.duration
             for frame in frames:
-                if not 0 < frame.sample_rate <= limits.max_rate_hz or frame.layout.nb_channels > limits.max_channels:
-                    yield from _drain(held)
+                if not (0 < frame.sample_rate <= limits.max_rate_hz and frame.layout.nb_channels <= limits.max_channels):
+                    yield from _drain(joiner, held)
                     yield Fault("limit_format", f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels in mid-stream")
                     return
-                held.append(AudioBlock(_pts(frame), time_base, frame.sample_rate, to_float(frame)))
-                if len(held) > num_held:
-                    yield held.popleft()
+                if num_held:
+                    held.append(frame)
+                    if len(held) <= num_held:
+                        continue
+                    frame = held.popleft()
+                if not joiner.takes(frame):
+                    if joiner.num_samples:
+                        yield joiner.block()
+                    if frame.samples:
+                        joiner.start(frame)
+                if joiner.num_samples >= JOINED_SAMPLES:
+                    yield joiner.block()
+        if joiner.num_samples:
+            yield joiner.block()
         if held:
-            yield from _without_padding(list(held), stream, packet_stop)
+            yield from _without_padding([joiner.single(frame) for frame in held], stream, packet_stop)
 
 
 def pictures(source: Source, index: int, limits: LimitSpec) -> Generator[PictureFrame | Fault, None, None]:
@@ -103,16 +95,14 @@ def pictures(source: Source, index: int, limits: LimitSpec) -> Generator[Picture
                 yield item
                 continue
             for frame in item.frames:
-                yield PictureFrame(_pts(frame), time_base, frame, Fraction(stream.sample_aspect_ratio or 1))
+                yield PictureFrame(timestamp(frame), time_base, frame, stream.sample_aspect_ratio or _SQUARE)
 
 
-def _pts(frame: av.AudioFrame | av.VideoFrame) -> int | None:
-    return frame.pts if frame.pts is not None else frame.dts
-
-
-def _drain(held: deque[AudioBlock]) -> Iterator[AudioBlock]:
+def _drain(joiner: Joiner, held: deque[av.AudioFrame]) -> Iterator[AudioBlock]:
+    if joiner.num_samples:
+        yield joiner.block()
     while held:
-        yield held.popleft()
+        yield joiner.single(held.popleft())
 
 
 def _without_padding(held: list[AudioBlock], stream: av.AudioStream, packet_stop: int | None) -> list[AudioBlock]:
@@ -138,27 +128,3 @@ def _without_padding(held: list[AudioBlock], stream: av.AudioStream, packet_stop
         held[at] = held[at]._replace(padding=padding)
         excess -= padding
     return held
-
-
-class _FloatPcm:
-    """Frames of any sample format as float32 [C, S]; full scale is 1."""
-
-    def __init__(self) -> None:
-        self._packed: av.AudioResampler | None = None
-
-    def __call__(self, frame: av.AudioFrame) -> NDArray[np.float32]:
-        kind, channels = frame.format.name.removesuffix("p"), frame.layout.nb_channels
-        if kind not in _OFFSET_AND_SCALE or (frame.format.is_planar and channels > 7):
-            # PyAV knows no 64-bit integers, and looks for planes until it finds a null, which libav's table of eight does not end with
-            self._packed = self._packed or av.AudioResampler(format="dbl" if kind == "s64" else kind)
-            (frame,) = self._packed.resample(frame)
-            kind = frame.format.name
-        offset, scale = _OFFSET_AND_SCALE[kind]
-        samples = frame.to_ndarray()
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, channels).T
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is dropped as such
-            samples = samples.astype(np.float32, copy=False)
-        if offset:
-            samples -= np.float32(offset)
-        return samples if scale == 1 else samples * np.float32(1 / scale)

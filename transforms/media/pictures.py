@@ -7,6 +7,7 @@ Where either is missing there is no pair: a picture that was not there is not ma
 Decoding is the cost and cannot be avoided; only chosen pictures are converted. One picture is decoded ahead, so memory is a few frames.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -56,10 +57,11 @@ class _Shown:
 
 
 class _Last(NamedTuple):
-    """The latest picture's timestamp, and the stream's time at which it has been shown long enough."""
+    """The latest picture's timestamp, and the one at which it has been shown long enough, in units of its time base."""
 
     pts: int
-    stop: Fraction
+    stop: int
+    time_base: Fraction
 
 
 class PictureTrack:
@@ -80,7 +82,7 @@ class PictureTrack:
         self._last: _Last | None = None
         self._origin = (file_start - zero) * SAMPLE_RATE_HZ
         self._time_base: Fraction | None = None
-        self._tick = Fraction(0)  # session samples, of `_time_base`
+        self._per_sample = self._per_unit = self._first = 0  # counted in integers of a common fraction of a session sample
         self._offset: int | None = None
         self._stop = self._deadline = 0
         self._num_used = self._num_corrupt = self._width_px = self._height_px = 0
@@ -185,8 +187,12 @@ class PictureTrack:
         if shot.pts is None:
             return None
         if shot.time_base is not self._time_base:
-            self._time_base, self._tick = shot.time_base, shot.time_base * SAMPLE_RATE_HZ
-        return round(self._origin + shot.pts * self._tick)
+            unit = shot.time_base * SAMPLE_RATE_HZ
+            self._time_base, self._per_sample = shot.time_base, math.lcm(unit.denominator, self._origin.denominator)
+            self._per_unit = unit.numerator * (self._per_sample // unit.denominator)
+            self._first = self._origin.numerator * (self._per_sample // self._origin.denominator)
+        sample, rest = divmod(self._first + shot.pts * self._per_unit, self._per_sample)
+        return sample + (2 * rest + (sample & 1) > self._per_sample)
 
     def _refusal(self, shot: PictureFrame, sample: int | None) -> tuple[str, str, str] | None:
         """Reason, message and stage of a picture that cannot be shown."""
@@ -214,14 +220,14 @@ class PictureTrack:
             self._offset = sample - round(self._file_start * SAMPLE_RATE_HZ)
             self._width_px, self._height_px = shot.frame.width, shot.frame.height
             self._scaler = RgbScaler(shot.frame, shot.pixel_aspect, self._spec)
-        self._last = _Last(shot.pts, (shot.pts + (shot.frame.duration or 0)) * shot.time_base)
+        self._last = _Last(shot.pts, shot.pts + (shot.frame.duration or 0), shot.time_base)
         self._stop = sample + 1
         return _Shown(sample, shot)
 
     def _finish(self) -> None:
         self._ended = True
-        stop = self._stream.stop
-        if self._stream.truncated or (stop is not None and self._last is not None and stop - self._last.stop > _TRUNCATED_SECONDS):
+        stop, last = self._stream.stop, self._last
+        if self._stream.truncated or (stop is not None and last is not None and stop - last.stop * last.time_base > _TRUNCATED_SECONDS):
             self._account.drop(0, "truncated", "the container says that the stream goes on", "decode")
         if self._stream.absurd:
             self._account.drop(0, *ABSURD_LENGTH)

@@ -27,7 +27,8 @@ from .probe import check_limits
 from .spans import Span, resampled, samples_before
 from .tape import Tape
 
-PIECE_SAMPLES = 8192  # source samples that are mixed and resampled at once
+PIECE_SAMPLES = 8192  # source samples that are booked at once: damage that runs on into the next piece is another event of its row
+RESAMPLED_PIECES = 2  # that are mixed and resampled at once; no bit depends on it
 MAX_LEVEL = 65536.0  # times full scale: beyond it a float sample is damage, not sound, and would ring through its neighbours
 
 
@@ -74,6 +75,8 @@ class AudioTrack:
         self._tape = Tape()
         self._span: Span | None = None
         self._waiting: list[NDArray[np.float32]] = []  # [C, S] of the span, placed and not yet mixed
+        self._num_waiting = 0
+        self._piece_ends: list[int] = []  # of the pieces among them
         self._offset: int | None = None
         self._drift = self._jitter = Fraction(0)
         self._gaps = self._filled = 0  # source samples of silence: between spans, and for damage within them
@@ -165,16 +168,21 @@ class AudioTrack:
 
     def _place(self, block: AudioBlock) -> None:
         num_samples = block.samples_CS.shape[1]
-        self._largest_block = max(self._largest_block, num_samples)
-        span = self._span
-        if span is None:
-            self._rate_hz, self._channels = block.rate_hz, block.samples_CS.shape[0]
-        if self._channel is not None and self._channel >= block.samples_CS.shape[0]:
-            self._drop(num_samples, "no_such_channel", f"{block.samples_CS.shape[0]} channels in mid-stream")
-        elif span is not None and span.rate_hz == block.rate_hz and span.takes(block, self._break):
+        self._largest_block = max(self._largest_block, *(block.frames or (num_samples,)))
+        span, fits = self._span, self._channel is None or self._channel < len(block.samples_CS)
+        if fits and span is not None and span.rate_hz == block.rate_hz and span.takes(block, self._break):
             self._lay(block, 0)
+        elif block.frames:
+            for frame in block.apart():  # where one frame is not laid, the next may be
+                if not self._ended:
+                    self._place(frame)
         else:
-            self._break_at(block)
+            if span is None:
+                self._rate_hz, self._channels = block.rate_hz, len(block.samples_CS)
+            if fits:
+                self._break_at(block)
+            else:
+                self._drop(num_samples, "no_such_channel", f"{len(block.samples_CS)} channels in mid-stream")
 
     def _break_at(self, block: AudioBlock) -> None:
         """Starts a span with this block, or drops the block where it lies wholly before the end of what is laid, or beyond a limit."""
@@ -215,9 +223,16 @@ class AudioTrack:
         samples_CS = block.samples_CS[:, cut : block.samples_CS.shape[1] - padding]
         if self._waiting and len(self._waiting[0]) != len(samples_CS):
             self._flush()
+        stop = 0
+        for length in block.frames or (samples_CS.shape[1],):  # pieces end where a frame does
+            stop += length
+            at = self._num_waiting + stop
+            if at - (self._piece_ends[-1] if self._piece_ends else 0) >= PIECE_SAMPLES:
+                self._piece_ends.append(at)
         self._waiting.append(samples_CS)
-        self._span.num_samples += samples_CS.shape[1]
-        if self._span.num_samples - self._span.resampler.num_in >= PIECE_SAMPLES:
+        self._num_waiting += stop
+        self._span.num_samples += stop
+        if len(self._piece_ends) >= RESAMPLED_PIECES:
             self._flush()
         if padding:
             self._drop(padding, "codec_padding", "beyond the end that the container gives", "decode")
@@ -231,21 +246,25 @@ class AudioTrack:
         if not self._waiting:
             return
         samples_CS = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting, axis=1)
-        self._waiting = []
+        piece_ends, self._waiting, self._num_waiting, self._piece_ends = self._piece_ends, [], 0, []
         with np.errstate(over="ignore", invalid="ignore"):
-            mono = (_mean(samples_CS) if self._channel is None else samples_CS[self._channel]) * self._gain
-            is_sound = np.abs(mono) <= np.float32(MAX_LEVEL)  # False for NaN too
-        if is_sound.all():
+            mono = _mean(samples_CS) if self._channel is None else samples_CS[self._channel]
+            mono = mono if self._gain == 1 else mono * self._gain
+            level = np.abs(mono)
+            is_all_sound = not len(level) or bool(level.max() <= MAX_LEVEL)  # False for NaN too
+        if is_all_sound:
             self._account.keep(len(mono))
         else:
+            is_sound = level <= np.float32(MAX_LEVEL)
             mono = np.where(is_sound, mono, np.float32(0))
-            self._book_damage(is_sound)
+            self._book_damage(is_sound, piece_ends)
         self._tape.lay(self._span.resampler.step(mono))
 
-    def _book_damage(self, is_sound: NDArray[np.bool_]) -> None:
-        """Books the runs of a piece that are sound and those that are not; the latter are laid as zeros that are not real."""
+    def _book_damage(self, is_sound: NDArray[np.bool_], piece_ends: list[int]) -> None:
+        """Books the runs of each piece that are sound and those that are not; the latter are laid as zeros that are not real."""
         span, first = self._span, self._span.resampler.num_in
-        for start, stop in pairwise([0, *(np.flatnonzero(np.diff(is_sound)) + 1).tolist(), len(is_sound)]):
+        edges = {0, *(np.flatnonzero(np.diff(is_sound)) + 1).tolist(), *piece_ends, len(is_sound)}
+        for start, stop in pairwise(sorted(edges)):
             if is_sound[start]:
                 self._account.keep(stop - start)
                 continue

@@ -34,7 +34,7 @@ class Tape:
         """Appends sound where the last one ended."""
         if not len(samples_S):
             return
-        self.peak = max(self.peak, float(np.abs(samples_S).max()))
+        self.peak = max(self.peak, float(samples_S.max()), -float(samples_S.min()))
         if not self._closed:
             self._pieces.append((self.laid, samples_S))
         self.laid += len(samples_S)

@@ -138,8 +138,8 @@ class SessionMedia:
             for name, track in self._streams.pictures.items():
                 pair = track.pair(at)
                 if pair is not None:
-                    first, second = (patches.cut(picture, self._spec.pictures) for picture in pair.pictures)
-                    pairs[name].append((at, np.stack([first, second], axis=2), np.asarray(pair.pts_samples, dtype=np.int64)))
+                    tiles = patches.cut_all(pair.pictures, self._spec.pictures)
+                    pairs[name].append((at, tiles, np.asarray(pair.pts_samples, dtype=np.int64)))
         return pairs
 
     def _cut(self, blocks: list[Block], first_tick: int, ticks: int) -> Iterator[MediaWindow]:
