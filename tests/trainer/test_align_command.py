@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from microturn import cli, kernels
 from microturn.schemas.errors import InputError
-from microturn.trainer.session import Engine, align_command
+from microturn.schemas.layout import LayoutSpec
+from microturn.trainer.session import Engine, Sampler, align_command
 from microturn.trainer.session.align import Alignment, Check
 from runs import config, go
 
@@ -40,7 +41,7 @@ def test_no_row_of_a_run_differs(run):
     assert code == 0 and found["differing"] == 0 and (found["dtype"], found["step"]) == ("float32", 2)
     assert all(any(name in check["name"] and check["rows"] for check in found["checks"]) for name in CHECKS)
     assert found["rows"] == sum(check["rows"] for check in found["checks"]) > 1200
-    assert found["fingerprint"] == found["run_fingerprint"] and found["price"]["appends_s_per_krow"] > 0
+    assert found["fingerprint"] == found["run_fingerprint"] and min(found["price"].values()) > 0
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def one_pace(monkeypatch):
     """With one thread in every check, for two on a busy machine take ten times as long, and without the price."""
     appended = Alignment.appended
     monkeypatch.setattr(Alignment, "appended", lambda *args, threads=None, **more: appended(*args, **more))
-    monkeypatch.setattr(align_command, "_price", lambda *_: {"whole_s_per_krow": 1.0, "appends_s_per_krow": 2.0})
+    price = {"whole_s_per_krow": 1.0, "whole_ratio": 0.5, "appends_s_per_krow": 2.0, "appends_ratio": 1.2}
+    monkeypatch.setattr(align_command, "_price", lambda *_: price)
 
 
 @pytest.fixture
@@ -61,6 +63,18 @@ def here(one_pace, monkeypatch):
 def test_no_row_differs_in_half_precision(run, here):
     code, found = align(run, "--dtype", "bfloat16", "--seed", "1")
     assert code == 0 and found["differing"] == 0 and found["dtype"] == "bfloat16" and found["rows"] > 1000
+
+
+def test_sampled_sessions_begin_as_documents_do(folder, tmp_path, here, monkeypatch):
+    """A run whose documents open with a prologue: so do the sessions that align samples, in the same ids."""
+    go(tmp_path / "run", config(folder, 1, data={"prologue": "Be brief. "}))
+    begun, given, begin, documents = [], [], Sampler.begin, align_command._documents
+    monkeypatch.setattr(Sampler, "begin", lambda *args, **more: begun.append(begin(*args, **more)) or begun[-1])
+    monkeypatch.setattr(align_command, "_documents", lambda *args: given.extend(documents(*args)) or given)
+    code, found = align(str(tmp_path / "run"))
+    opening = torch.tensor([LayoutSpec().ids.bos, *b"Be brief. "])
+    assert code == 0 and found["differing"] == 0 and len(begun) == len(given) == 3
+    assert all(torch.equal(inputs.ids[: len(opening)], opening) for inputs in (*(d.inputs for d in given), *(t.document() for t in begun)))
 
 
 def test_plain_products_are_found_out(run, here, monkeypatch):

@@ -11,6 +11,7 @@ from documents_by_hand import document
 from microturn.kernels import ragged
 from microturn.schemas.errors import CorpusError
 from microturn.trainer.model import InteractionModel, ModelSpec, initialise
+from microturn.trainer.model.inputs import joined
 from microturn.trainer.session import Engine, Limits, SessionError, Snapshot
 from runs import SIZES
 from safetensors.torch import load_file, save_file
@@ -79,6 +80,9 @@ def test_an_append_that_is_refused_changes_nothing(engine, whole):
     refused("2 pieces for 1 sessions", "", lambda: engine.append([(one, piece(whole, 30, 35)), (one, piece(whole, 35, 38))]))
     refused("exceed its capacity", "", lambda: engine.append([(one, piece(whole, 30, 35)), (other, half)]))  # whole or not at all
     refused("an append of no rows", "", lambda: engine.append([(one, replace(whole[0], rows=ragged([])))]))
+    refused(
+        "rows of 2 documents", "open one for each", lambda: engine.append([(one, joined([piece(whole, 0, 2), piece(whole, 0, 3)], [0, 0]))])
+    )
     assert (one.rows, one.committed, other.rows, engine.computed) == (30, 0, 0, 30)
     engine.commit(one)
     (rows,) = engine.append([(one, half)])

@@ -1,13 +1,17 @@
 """The same equations in plain torch, without any order of addition kept: what the law's price is measured against, and a negative control.
 
     with plain():
-        model(inputs)          # the same module, weights and dtype; F.linear, SDPA with the bias as mask, conv1d, index_add combine
+        model(inputs)        # the same module, weights and dtype; F.linear, SDPA with the bias as mask, conv1d, index_add
+        Cached(model, rows=2048).append(inputs)      # a document that grows: one long cache of keys and values per layer
 
-Whole documents only: there is no state here.
+A batch of whole documents, or one growing document; a windowed layer's cache keeps everything and reads its window.
+
+Letters: T new rows, N all rows, U of them that may be read, H heads, G key/value heads, D columns of a head, R and E of the bias.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import kernels
-from ...kernels import ExpertPlaces, PageTable, Ragged
+from ...kernels import PAGE_ROWS, ExpertPlaces, PageTable, Ragged, page_table, ragged
+from ..model import Inputs, InteractionModel, State
+from ..model.state import ConvState, LayerState
+from ..session.serving import served
 
 
 @contextmanager
@@ -35,11 +42,41 @@ def plain() -> Iterator[None]:
         "expert_places": _expert_places,
         "grouped_linear": _grouped_linear,
         "combine": _combine,
-        "lay_out": lambda rows, table: rows,
+        "lay_out": lambda rows_TGD, table: rows_TGD.transpose(0, 1),
+        "write": _write,
         "attention": _attention,
+        "log_softmax": lambda logits: F.log_softmax(logits.float(), -1),
+        "cross_entropy": lambda logits, targets: F.cross_entropy(logits.float(), targets, reduction="none"),
     }
     with patch.multiple(kernels, **forms):
         yield
+
+
+class Cached:
+    """One document that grows by appends, inside `plain()`.
+
+    Attributes:
+        rows: so far.
+    """
+
+    def __init__(self, model: InteractionModel, rows: int) -> None:
+        self.model, self.rows = served(model), 0
+        spec = model.spec
+        shapes = [(spec.num_heads(layer)[1], rows, spec.head_dim) for layer in range(spec.layers)]
+        self.caches = [(torch.zeros(shape, dtype=model.dtype), torch.zeros(shape, dtype=model.dtype)) for shape in shapes]
+        self.convs: tuple[ConvState, ...] | None = None
+
+    @torch.no_grad()
+    def append(self, inputs: Inputs, *, keep: bool = True) -> Tensor:
+        """The new rows [T, D]; unless `keep`, the document is afterwards as if nobody had asked."""
+        rows = ragged([inputs.rows.num_rows], [self.rows])
+        table = page_table(rows, [range(-(-(self.rows + rows.num_rows) // PAGE_ROWS))])  # its pages are not looked at
+        convs = self.convs or (None,) * len(self.caches)
+        layers = tuple(LayerState(table, keys, values, conv) for (keys, values), conv in zip(self.caches, convs, strict=True))
+        output = self.model(replace(inputs, rows=rows), State(layers))
+        if keep:
+            self.rows, self.convs = self.rows + rows.num_rows, output.convs
+        return output.hidden_TD
 
 
 def _bag(codes_RN: Tensor, table_VD: Tensor) -> Tensor:
@@ -48,12 +85,13 @@ def _bag(codes_RN: Tensor, table_VD: Tensor) -> Tensor:
 
 
 def _short_conv(x_TC: Tensor, w_CK: Tensor, rows: Ragged, state_SHC: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    past = w_CK.shape[1] - 1
-    pieces = []
-    for piece_TC in x_TC.split(list(rows.lengths)):
-        x_1CT = F.pad(piece_TC.float().T[None], (past, 0))
-        pieces.append(F.conv1d(x_1CT, w_CK[:, None], groups=len(w_CK))[0].T + piece_TC)
-    return torch.cat(pieces).to(x_TC.dtype), x_TC.new_zeros(rows.num_segments, past, len(w_CK))
+    past, pieces, states = w_CK.shape[1] - 1, [], []
+    for segment, piece_TC in enumerate(x_TC.split(list(rows.lengths))):
+        piece32_TC = piece_TC.float()
+        seen_UC = F.pad(piece32_TC, (0, 0, past, 0)) if state_SHC is None else torch.cat([state_SHC[segment], piece32_TC])
+        pieces.append(F.conv1d(seen_UC.T[None], w_CK[:, None], groups=len(w_CK))[0].T + piece32_TC)
+        states.append(seen_UC[-past:])
+    return torch.cat(pieces).to(x_TC.dtype), torch.stack(states)
 
 
 def _route(logits_TE: Tensor, bias_E: Tensor, top_k: int, route_scale: float, global_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +111,7 @@ def _expert_places(chosen_Tk: Tensor, num_experts: int) -> ExpertPlaces:
 def _grouped_linear(x_MK: Tensor, w_ENK: Tensor, places: ExpertPlaces, *, by_token: bool) -> Tensor:
     x_PK = x_MK[places.token_P] if by_token else x_MK
     lengths = [stop - start for start, stop in zip(places.starts, places.starts[1:], strict=False)]
-    return torch.cat([F.linear(rows, w_ENK[expert]) for expert, rows in enumerate(x_PK.split(lengths))])
+    return torch.cat([F.linear(rows, w_ENK[expert]) for expert, rows in enumerate(x_PK.split(lengths)) if len(rows)])
 
 
 def _combine(y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:
@@ -81,17 +119,34 @@ def _combine(y_PN: Tensor, weights_Tk: Tensor, places: ExpertPlaces) -> Tensor:
     return y_PN.new_zeros(len(weights_Tk), y_PN.shape[1]).index_add(0, places.token_P, weighted)
 
 
+def _write(rows_TGD: Tensor, cache_GND: Tensor, table: PageTable) -> None:
+    (start,), (length,) = table.rows.positions, table.rows.lengths
+    cache_GND[:, start : start + length] = rows_TGD.transpose(0, 1)
+
+
 def _attention(
-    q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, relative_THR: Tensor, profiles_RE: Tensor, table: PageTable, *, scale: float,
+    q_THD: Tensor, keys_GND: Tensor, values_GND: Tensor, relative_THR: Tensor, profiles_RE: Tensor, table: PageTable, *, scale: float,
     window: int | None,
 ) -> Tensor:  # fmt: skip
-    lengths, extent, pieces = list(table.rows.lengths), profiles_RE.shape[1], []
-    for q, k, v, r in zip(*(x.split(lengths) for x in (q_THD, k_TGD, v_TGD, relative_THR)), strict=True):
-        distance = torch.arange(len(q))[:, None] - torch.arange(len(q))
-        bias_HTT = (r @ profiles_RE).transpose(0, 1).gather(-1, distance.clamp(0, extent - 1).expand(q.shape[1], -1, -1))
-        hidden = (distance < 0) | (distance >= (window or len(q)))
-        bias_HTT = bias_HTT.masked_fill(distance >= extent, 0.0).masked_fill(hidden, float("-inf"))
-        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_HTT[None], scale=scale, enable_gqa=True)
-        pieces.append(y[0].transpose(0, 1))
+    """Keys and values are those of all new rows of whole documents (`lay_out`), or of everything so far of one that grows."""
+    lengths, positions, pieces = list(table.rows.lengths), table.rows.positions, []
+    for s, (q, r) in enumerate(zip(q_THD.split(lengths), relative_THR.split(lengths), strict=True)):
+        start, stop = positions[s], positions[s] + lengths[s]
+        first, place = 0 if window is None else max(0, start - window + 1), table.rows.row_starts[s]
+        distance_TU = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
+        k_GUD, v_GUD = (x[:, place + first : place + stop] for x in (keys_GND, values_GND))
+        pieces.append(_read(q.transpose(0, 1), k_GUD, v_GUD, r, profiles_RE, distance_TU, scale, window))
     return torch.cat(pieces)
+
+
+def _read(
+    q_HTD: Tensor, k_GUD: Tensor, v_GUD: Tensor, relative_THR: Tensor, profiles_RE: Tensor, distance_TU: Tensor, scale: float,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    extent = profiles_RE.shape[1]
+    hidden_TU = distance_TU < 0 if window is None else (distance_TU < 0) | (distance_TU >= window)
+    nearest_HTU = distance_TU.clamp(0, extent - 1).expand(len(q_HTD), -1, -1)
+    bias_HTU = (relative_THR @ profiles_RE).transpose(0, 1).gather(-1, nearest_HTU)
+    bias_HTU = bias_HTU.masked_fill(distance_TU >= extent, 0.0).masked_fill(hidden_TU, float("-inf"))
+    y = F.scaled_dot_product_attention(q_HTD[None], k_GUD[None], v_GUD[None], attn_mask=bias_HTU[None], scale=scale, enable_gqa=True)
+    return y[0].transpose(0, 1)

@@ -6,8 +6,8 @@
     engine.commit(session)                              # or roll_back(session, rows), or abort(session)
     engine.close(session)
 
-`engine` has the four verbs, `pools` the memory, `snapshot` a session as a file; `rows` makes inputs, `grammar` says which ids may come
-next, `sampler` performs ticks.
+`engine` has the four verbs, `pools` the memory, `serving` the weights, `snapshot` a session as a file; `rows` makes inputs, `grammar`
+says which ids may come next, `sampler` performs ticks.
 """
 
 from .engine import Engine, Session, SessionError

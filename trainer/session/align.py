@@ -22,6 +22,7 @@ from .grammar import Said
 from .pools import Limits
 from .rows import Perceived
 from .sampler import Performed, Sampler, Sampling, Talk, choose
+from .serving import served
 from .snapshot import Snapshot
 
 ROWS_PER_TICK = 30  # of a session without pictures, at most
@@ -45,10 +46,15 @@ class Given:
 
 
 class Alignment:
-    """The checks of one model on some documents. Chance is in the cuts and companies only, and hangs on `seed`."""
+    """The checks of one model on some documents. Chance is in the cuts and companies only, and hangs on `seed`.
 
-    def __init__(self, model: InteractionModel, documents: Sequence[Given], *, seed: int = 0) -> None:
+    `prologue_ids` stand behind BOS in every document that the model was trained on: sampled sessions begin so, too.
+    """
+
+    def __init__(self, model: InteractionModel, documents: Sequence[Given], *, seed: int = 0, prologue_ids: Sequence[int] = ()) -> None:
         self.model, self.documents, self.chance = model.eval(), documents, random.Random(seed)
+        self.serving = served(self.model)
+        self.prologue_ids = tuple(prologue_ids)
         self.longest = max(document.inputs.rows.num_rows for document in documents)
         with torch.no_grad():
             self.hidden = [model(document.inputs).hidden_TD for document in documents]
@@ -112,10 +118,12 @@ class Alignment:
         """Sessions that hear what the documents heard, speak for themselves and are cut short at times; then the trainer's forward over
         what became of them, its choices with the same noise, and its Euler chains.
         """
-        rows = talks * ROWS_PER_TICK * (ticks + 2)
-        sampler = _Watched(Engine(self.model, Limits(sessions=talks, rows=rows)), layout, sampling, tokenizer_json=tokenizer_json or None)
+        rows = len(self.prologue_ids) + ROWS_PER_TICK * (ticks + 2)
+        sampler = _Watched(
+            Engine(self.serving, Limits(sessions=talks, rows=talks * rows)), layout, sampling, tokenizer_json=tokenizer_json or None
+        )
         given = [self.documents[n % len(self.documents)] for n in range(talks)]
-        going = [sampler.begin(f"{n}:{document.key}", rows=rows // talks) for n, document in enumerate(given)]
+        going = [sampler.begin(f"{n}:{document.key}", rows=rows, prologue_ids=self.prologue_ids) for n, document in enumerate(given)]
         kept: dict[int, list[_Tick]] = {n: [] for n in range(talks)}
         for tick in range(-1, ticks):
             busy = [talk.busy_slots for talk in going]
@@ -186,7 +194,7 @@ class Alignment:
         return self.documents[document].inputs.rows.num_rows
 
     def _engine(self, sessions: int) -> Engine:
-        return Engine(self.model, Limits(sessions=sessions, rows=2 * sessions * self.longest, uncommitted_rows=max(1024, self.longest)))
+        return Engine(self.serving, Limits(sessions=sessions, rows=2 * sessions * self.longest, uncommitted_rows=max(1024, self.longest)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

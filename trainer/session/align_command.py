@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -18,7 +20,7 @@ from ... import kernels
 from ...kernels.selfcheck import as_integers
 from ...schemas.clock import TICK_FRAMES
 from ...schemas.errors import InputError, MicroturnError
-from ..data import Loader
+from ..data import Loader, Mixture
 from ..model import Inputs, InteractionModel
 from ..train.trained import Trained, trained
 from .align import Alignment, Check, Given
@@ -27,6 +29,7 @@ from .pools import Limits
 from .sampler import Sampling
 
 APPEND_ROWS = 20
+PRICE_REPEATS = 3
 
 
 @click.command("align", context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,9 +62,10 @@ def align_command(
     Exit code: 0 no row differs, 1 rows differ.
     """
     asked = {"run": run, "data": data, "split": split, "documents": documents, "ticks": ticks, "checkpoint": checkpoint, "dtype": dtype}
+    asked["tokenizer"] = tokenizer
     opened, alignment = _opened(asked, seed)
     console = Console(stderr=True)
-    checks = _checks(console, alignment, opened, pairs, seed, tokenizer or opened.spec.pace.tokenizer)
+    checks = _checks(console, alignment, opened, pairs, seed)
     checks.append(_fresh_process(alignment, asked))
     price = _price(opened.model, alignment.documents)
     fingerprint = kernels.fingerprint()
@@ -93,13 +97,16 @@ def print_digest(asked: str) -> None:
 def _opened(asked: dict[str, Any], seed: int) -> tuple[Trained, Alignment]:
     opened = trained(asked["run"], "best" if asked["checkpoint"] == "best" else "last")
     opened.model.dtype = getattr(torch, asked["dtype"]) if asked["dtype"] else opened.model.dtype
-    given = _documents(opened, asked["data"], asked["split"], asked["documents"], asked["ticks"])
-    return opened, Alignment(opened.model, given, seed=seed)
+    if asked["tokenizer"]:
+        pace = opened.spec.pace.model_copy(update={"tokenizer": asked["tokenizer"]})
+        opened = replace(opened, spec=opened.spec.model_copy(update={"pace": pace}))
+    mixture = opened.documents(asked["data"], asked["split"], document_ticks=asked["ticks"])
+    given = _documents(mixture, asked["documents"], asked["ticks"])
+    return opened, Alignment(opened.model, given, seed=seed, prologue_ids=mixture.prologue_ids)
 
 
-def _documents(opened: Trained, data: str | None, split: str, documents: int, ticks: int) -> list[Given]:
+def _documents(mixture: Mixture, documents: int, ticks: int) -> list[Given]:
     """Documents of the corpus, as the loader makes them: cut at windows' edges, here cut again at `ticks`."""
-    mixture = opened.documents(data, split, document_ticks=ticks)
     found: list[Given] = []
     for batch in Loader(mixture, step_sequences=1, epochs=1):
         inputs, offsets = Inputs.of(batch), batch.offsets.tolist()
@@ -112,11 +119,11 @@ def _documents(opened: Trained, data: str | None, split: str, documents: int, ti
         if len(found) >= documents:
             break
     if not found:
-        raise InputError(f"{mixture.corpora[0].name}: no document in the split {split!r}")
+        raise InputError(f"{mixture.corpora[0].name}: no document in the split {mixture.spec.split!r}")
     return found[:documents]
 
 
-def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int, tokenizer: str) -> list[Check]:
+def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int, seed: int) -> list[Check]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     talks = min(3, len(alignment.documents))
     ticks = min(30, *(len(document.inputs.heard_codes) // TICK_FRAMES for document in alignment.documents[:talks]))
@@ -141,7 +148,7 @@ def _checks(console: Console, alignment: Alignment, opened: Trained, pairs: int,
         done(alignment.appended(f"cut at random, {other} thread{'s' * (other > 1)}", pairs, told, threads=other))
         done(alignment.undone(pairs, told))
         done(alignment.moved(pairs, told))
-        done(*alignment.sampled(opened.layout, Sampling(seed=seed), ticks, talks, told, tokenizer_json=tokenizer))
+        done(*alignment.sampled(opened.layout, Sampling(seed=seed), ticks, talks, told, tokenizer_json=opened.spec.pace.tokenizer))
     return checks
 
 
@@ -163,32 +170,46 @@ def _fresh_process(alignment: Alignment, asked: dict[str, Any]) -> Check:
 
 
 def _price(model: InteractionModel, documents: Sequence[Given]) -> dict[str, float]:
-    """CPU seconds of a whole document, and of the same rows in appends of 20, per thousand rows."""
+    """CPU seconds per thousand rows of a whole document, and of the same rows in appends of 20; each also ÷ plain torch's."""
+    from ..bench.plain import Cached, plain
+
     inputs = max((document.inputs for document in documents), key=lambda found: found.rows.num_rows)
     rows = inputs.rows.num_rows
     pieces = [inputs.piece([start], [min(start + APPEND_ROWS, rows)]) for start in range(0, rows, APPEND_ROWS)]
+    engine = Engine(model, Limits(sessions=1, rows=rows))
 
     def whole() -> None:
         with torch.no_grad():
             model(inputs)
 
     def appends() -> None:
-        engine = Engine(model, Limits(sessions=1, rows=rows))
         session = engine.open("price", rows=rows)
         for piece in pieces:
             engine.append([(session, piece)])
             engine.commit(session)
+        engine.close(session)
 
-    timed = {}
-    for name, run in (("whole_s_per_krow", whole), ("appends_s_per_krow", appends)):
-        run()
+    def plain_appends() -> None:
+        cached = Cached(engine.model, rows)
+        for piece in pieces:
+            cached.append(piece)
+
+    priced = {}
+    for name, law, in_plain in (("whole", whole, whole), ("appends", appends, plain_appends)):
         times = []
-        for _ in range(3):
-            start = time.process_time()
-            run()
-            times.append(time.process_time() - start)
-        timed[name] = sorted(times)[1] / rows * 1000
-    return timed
+        for _ in range(1 + PRICE_REPEATS):  # the first one touches pages
+            law_s = _cpu_s(law)
+            with plain():
+                times.append((law_s, _cpu_s(in_plain)))
+        priced[f"{name}_s_per_krow"] = statistics.median(law_s for law_s, _ in times[1:]) / rows * 1000
+        priced[f"{name}_ratio"] = statistics.median(law_s / plain_s for law_s, plain_s in times[1:])
+    return priced
+
+
+def _cpu_s(run: Callable[[], None]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
 
 
 def _show(found: dict, checks: Sequence[Check]) -> None:
@@ -204,8 +225,8 @@ def _show(found: dict, checks: Sequence[Check]) -> None:
     console.print(table)
     price = found["price"]
     console.print(
-        f"price: {price['whole_s_per_krow']:.2f} CPU s per 1,000 rows in whole documents, {price['appends_s_per_krow']:.2f} in appends of "
-        f"{APPEND_ROWS}; beside plain torch: `microturn bench law`"
+        f"price: {price['whole_s_per_krow']:.2f} CPU s per 1,000 rows in whole documents, {price['whole_ratio']:.2f}× plain torch; "
+        f"{price['appends_s_per_krow']:.2f} in appends of {APPEND_ROWS}, {price['appends_ratio']:.2f}×"
     )
     same = found["fingerprint"] == found["run_fingerprint"]
     console.print(f"fingerprint {found['fingerprint']}" + ("" if same else f", the run was trained under {found['run_fingerprint']}"))

@@ -22,6 +22,7 @@ from ..model import Inputs, InteractionModel, State
 from ..model.inputs import joined
 from ..model.state import ConvState, LayerState
 from .pools import Limits, Pools, global_pages, ring_pages
+from .serving import served
 
 
 class SessionError(InputError):
@@ -71,11 +72,12 @@ class Engine:
     """Sessions on one model; see the module.
 
     Attributes:
+        model: what computes: the given model, in half precision a copy of it with weights rounded once (serving.py).
         computed: rows computed so far, for measuring that an append's work does not grow.
     """
 
     def __init__(self, model: InteractionModel, limits: Limits | None = None) -> None:
-        self.model, self.limits = model.eval(), limits or Limits()
+        self.model, self.limits = served(model), limits or Limits()
         self.pools = Pools(model.spec, self.limits, model.dtype)
         self.sessions: dict[str, Session] = {}
         self.computed = 0
@@ -110,8 +112,8 @@ class Engine:
         if len({id(session) for session in sessions}) < len(sessions) or not pieces:
             raise SessionError(f"an append of {len(pieces)} pieces for {len({id(s) for s in sessions})} sessions: one piece each")
         with _held(sessions):
-            for session, length in zip(sessions, lengths, strict=True):
-                self._refuse_append(session, length)
+            for session, (_, inputs) in zip(sessions, pieces, strict=True):
+                self._refuse_append(session, inputs)
             inputs = joined([inputs for _, inputs in pieces], [session.rows for session in sessions])
             inputs = replace(inputs, counted=torch.zeros(inputs.rows.num_rows, dtype=torch.bool))  # loads are the trainer's business
             output = self.model(inputs, self._state(sessions, inputs))
@@ -158,10 +160,16 @@ class Engine:
         if not session.is_open or self.sessions.get(session.key) is not session:
             raise SessionError(f"session {session.key!r} is not open here", hint="open it, or restore it from a snapshot")
 
-    def _refuse_append(self, session: Session, length: int) -> None:
+    def _refuse_append(self, session: Session, inputs: Inputs) -> None:
         self._refuse_closed(session)
+        length = inputs.rows.num_rows
         if length < 1:
             raise SessionError(f"session {session.key!r}: an append of no rows")
+        if inputs.rows.num_segments > 1:
+            raise SessionError(
+                f"session {session.key!r}: an append of rows of {inputs.rows.num_segments} documents",
+                hint="a session is one document: open one for each, and give each its piece",
+            )
         if session.rows + length > session.capacity:
             raise SessionError(
                 f"session {session.key!r} has {session.rows} rows, {length} more exceed its capacity of {session.capacity}",

@@ -6,21 +6,21 @@ from microturn.kernels import dispatch, ragged, short_conv
 from microturn.kernels.convolution import naive_short_conv
 from tensors import close, randn, same_bits
 
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 CASES = [((1,), 4, False), ((1, 2, 3, 5), 4, False), ((40, 1, 17), 4, True), ((2, 2, 9), 2, True), ((150,), 4, True)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("lengths", "taps", "past"), CASES)
 def test_values_and_gradients(lengths, taps, past, dtype):
     x, w = randn(1, sum(lengths), 37, dtype=dtype).requires_grad_(), randn(2, 37, taps).requires_grad_()
     state = randn(3, len(lengths), taps - 1, 37) if past else None
     rows = ragged(lengths, [5] * len(lengths) if past else None)
     y, wanted = short_conv(x, w, rows, state)[0], naive_short_conv(x, w, rows, state)
-    tolerance = 1e-6 if dtype == torch.float32 else 2**-10
-    assert y.dtype == dtype and close(y, wanted, tolerance)
+    assert y.dtype == dtype and close(y, wanted, TOLERANCE[dtype])
     dy = randn(4, *y.shape, dtype=dtype)
     for got, want in zip(torch.autograd.grad(y, (x, w), dy), torch.autograd.grad(wanted, (x, w), dy.double()), strict=True):
-        assert close(got, want, 2 * tolerance)
+        assert close(got, want, 2 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
