@@ -104,7 +104,7 @@ def _apart(ctx: click.Context, arguments: tuple[str, ...], options: dict[str, An
 
 
 def _reshard(console: Console, sources: list[str], out: str, options: dict[str, Any]) -> int:
-    from .build_command import quiet_beam, printable
+    from .build_command import printable, quiet_beam
 
     quiet_beam()
     import apache_beam as beam
