@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from typing import Any
@@ -91,6 +92,8 @@ def bench() -> None:
 
 def main() -> None:
     """Runs the command line. An error of ours, or of the machine's files, is a sentence and a hint, never a traceback."""
+    # Beam warns about Google's client libraries wherever it is imported; whoever needs them will be told by Beam again
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         microturn(prog_name="microturn")
     except MicroturnError as error:

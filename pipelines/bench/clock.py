@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -32,3 +33,11 @@ def cpu_seconds() -> float:
 def medians(runs: list[Run]) -> Run:
     """The medians, each of its own column."""
     return Run(*(median(getattr(run, name) for run in runs) for name in ("cpu_s", "wall_s", "seconds")))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held. Linux's own figure: `ru_maxrss` may be that of the process which started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

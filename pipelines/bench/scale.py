@@ -7,7 +7,6 @@ process of its own, which tells by how much its memory grew at its peak.
 
 import json
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from ..input.worklist import MAX_SLICES, WorkList
 from ..settle import settle
 from ..shards.gather import assign
 from ..storage.folders import Folder
+from .clock import peak_bytes
 
 WINDOW_BYTES = 2_080_256  # of sound
 SHARD_WINDOWS = SHARD_BYTES // WINDOW_BYTES
@@ -155,14 +155,6 @@ def measured(sizes: Sequence[int]) -> list[Step]:
 
 def _taken(what: str, num: int, folder: str) -> tuple[float, int]:
     """(processor seconds, growth of the peak in bytes) of a step in this process."""
-    before, began = _peak_bytes(), time.process_time()
+    before, began = peak_bytes(), time.process_time()
     STEPS[what][2](num, folder)
-    return time.process_time() - began, _peak_bytes() - before
-
-
-def _peak_bytes() -> int:
-    """Linux's own figure of this program: `ru_maxrss` would be that of the process which started it, where that is more."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return time.process_time() - began, peak_bytes() - before

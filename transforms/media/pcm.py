@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-JOINED_SAMPLES = 16_384  # a run this long is a block: half a second or so, and about what place.py resamples at once
+JOINED_SAMPLES = 32_768  # a run this long is a block: a second or so, and what place.py resamples at once
 _OFFSET_AND_SCALE = {"u8": (128, 128), "s16": (0, 1 << 15), "s32": (0, 1 << 31), "flt": (0, 1), "dbl": (0, 1)}
 _MAX_PLANES = 7  # PyAV looks for planes until it finds a null, which libav's table of eight does not end with
 

@@ -28,7 +28,7 @@ from .spans import Span, resampled, samples_before
 from .tape import Tape
 
 PIECE_SAMPLES = 8192  # source samples that are booked at once: damage that runs on into the next piece is another event of its row
-RESAMPLED_PIECES = 2  # that are mixed and resampled at once; no bit depends on it
+RESAMPLED_PIECES = 4  # that are mixed and resampled at once; no bit depends on it
 MAX_LEVEL = 65536.0  # times full scale: beyond it a float sample is damage, not sound, and would ring through its neighbours
 
 

@@ -132,7 +132,7 @@ def test_the_command_shows_all_of_it_and_can_leave_the_peers_out():
     ran = CliRunner().invoke(
         build_bench, smallest("--codecs", "wav", "--no-peers", "--hours", "0.005,0.006"), env={"COLUMNS": "100"}, catch_exceptions=False
     )
-    rows = ("floor", "featurise", "build", "hours per core-hour", "the same, 0.01 h", "an hour of wav", "resumed", "sound from its picture")
+    rows = ("floor", "featurise", "build", "hours per core-hour", "the same, 0.01", "an hour of wav", "resumed", "sound from its picture")
     for word in rows:
         assert word in ran.stdout, word
     assert not any(name in ran.stdout for rows in PEERS.values() for name in rows) and "…" not in ran.stdout

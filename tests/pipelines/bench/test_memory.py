@@ -14,10 +14,11 @@ RATE_HZ = 48_000
 MINUTE_S = 60
 MAX_BYTES = 700e6
 PROGRAM = """
-import json, resource, sys
+import json, sys, time
 from decimal import Decimal
 from pathlib import Path
 from microturn.pipelines.bench import material, ours
+from microturn.pipelines.bench.clock import peak_bytes
 from microturn.schemas.manifest import Session
 from microturn.schemas.spec import FeatureSpec
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -26,8 +27,7 @@ streams = [{"id": who, "path": name, "kind": "audio", "channel": c, "participant
 session = Session.parse({"id": name, "streams": streams, "participants": [{"id": who, "role": who} for who in people]}, where=name)
 held = material.Material(codec="opus", root=root, sessions=(session,), paths=(name,), seconds=0, size_bytes=0)
 seconds = ours.featurise_alone(held, FeatureSpec(), root / f"staging-{name}")
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"seconds": seconds, "peak_bytes": 1024 * used.ru_maxrss, "cpu_s": used.ru_utime + used.ru_stime}))
+print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes(), "cpu_s": time.process_time()}))
 """
 
 

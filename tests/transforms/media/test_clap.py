@@ -204,8 +204,9 @@ def test_drift_is_measured_and_not_corrected():
     picture = [np.zeros((48, 64, 3), np.uint8)] * 2
     data = film_file("nut", "libx264", picture, [Fraction(0), Fraction(1)], sound=("pcm_s16le", sound, rate_hz, Fraction(0)))
     media = probe(BytesIO(data), SPEC.limits)
+    frames = (frame for block in audio_blocks(BytesIO(data), 0, SPEC.limits) for frame in block.apart() or [block])
     track = AudioTrack(
-        (block._replace(time_base=block.time_base * rate_hz / wrong) for block in audio_blocks(BytesIO(data), 0, SPEC.limits)),
+        (frame._replace(time_base=frame.time_base * rate_hz / wrong) for frame in frames),
         media.stream("audio", 0), zero=media.zero, file_start=Fraction(0), spec=SPEC,
     )  # fmt: skip
     samples, _ = track.read(330_000)

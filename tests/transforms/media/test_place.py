@@ -303,7 +303,7 @@ def test_a_read_decodes_no_further_than_it_must():
     track.read(16_000 * 2_999)  # 50 minutes before the file starts
     assert len(pulled) == 1
     track.read(16_000 * 2)
-    assert len(pulled) <= 10 + 2 * 8_192 // 1_600
+    assert len(pulled) <= 10 + 4 * 8_192 // 1_600
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "mkv"])
