@@ -27,6 +27,7 @@ from .folders import Folder, full_disk_named
 LEASE = ".building"
 RENEW_S = 10.0
 DEAD_S = 60.0
+DYING_S = 2.0  # a killed process's own children may hold its lock for a moment longer
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # a disk without locks is treated as a store
 
 
@@ -73,6 +74,7 @@ class Lease:
     def _lock(self, path: Path) -> bool:
         """Takes the lock of a local file; False where the disk has no locks."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + DYING_S
         while True:
             file = open(path, "a+b")  # noqa: SIM115 - open as long as the lease
             try:
@@ -85,7 +87,10 @@ class Lease:
             except BlockingIOError:
                 with file:
                     file.seek(0)
-                    raise self._busy(file.read()) from None
+                    held = file.read()
+                if time.monotonic() >= until:
+                    raise self._busy(held) from None
+                time.sleep(0.05)
             except OSError as error:
                 file.close()
                 if error.errno not in _NO_LOCKS:

@@ -5,6 +5,7 @@ request and how often it was made, so that a seed fails alike on every machine. 
 client tries again by itself, as the real one does by default; an *impatient* one does not, so that what it gives up comes out of the build.
 """
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -126,7 +127,8 @@ def served() -> Iterator[Storm]:
         patch.setattr(retryhandler, "delay_exponential", lambda **_: 0.01)  # the client's pauses, in this process
         patch.setattr(run, "Lease", partial(Lease, renew_s=0.5, dead_s=1.5))  # a build that could not give it back is looked at for so long
         s3fs.S3FileSystem.clear_instance_cache()
-        fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
+        with contextlib.suppress(FileExistsError):  # all of moto's servers in a process have one memory
+            fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
         yield made
     server.shutdown()
     thread.join()

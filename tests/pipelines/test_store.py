@@ -30,8 +30,12 @@ def s3():
         for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
             patch.setenv(f"AWS_{name}", value)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
-        yield "s3://bucket"
+        store = fsspec.get_filesystem_class("s3")
+        store.clear_instance_cache()  # those of another module's server
+        bucket = f"bucket-{uuid.uuid4().hex}"  # all of moto's servers in a process have one memory
+        fsspec.filesystem("s3", use_listings_cache=False).mkdir(bucket)
+        yield f"s3://{bucket}"
+    store.clear_instance_cache()
     lent.stop()
 
 
