@@ -48,7 +48,7 @@ def _totals(corpus: Corpus, held: survey.Windows, went: whereabouts.Whereabouts)
         ("tokens", f"{totals['num_tokens']}, {ratio(totals['num_tokens'], ticks)} a tick ({corpus.layout.tokenizer})"),
         ("pictures", f"{counted(totals['num_pairs'], 'pair')}, {totals['num_patches']} patches"),
         ("text lag", f"at most {counted(max(held.lags, default=0), 'tick')}"),
-        ("audio", f"{share(sums['audio_dropped'], sums['audio_decoded'], 2)} dropped; {len(went.faults) or 'no'} ledger sums open"),
+        ("audio", f"{share(sums['audio_dropped'], sums['audio_decoded'], 2)} lost; {len(went.faults) or 'no'} ledger sums open"),
         ("digests", " ".join(f"{key} {digest[:12]}" for key, digest in digests.items())),
     ):
         table.add_row(label, value)

@@ -46,7 +46,8 @@ def report(corpus: Corpus, *, sample_windows: int = SAMPLE_WINDOWS, tokenizer_pa
 
 def _head(corpus: Corpus, held: Windows, went: Whereabouts) -> Html:
     sums = corpus.dataset["totals"]
-    sound = f"{share(sums['audio_dropped'], sums['audio_decoded'], 2)} of the decoded audio was dropped"
+    lost = share(sums["audio_dropped"], sums["audio_decoded"], 2)
+    sound = f"{lost} of the audio was lost (dropped, or declared by its container and missing)"
     lede = f"{sound}; {number(sums['rejected_sessions'])} sessions gave no window. {report_input.closing(went)}"
     numbers = (
         ("conversations", number(held.num_sessions)),

@@ -16,6 +16,7 @@ from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES, clock_text
 from ..schemas.errors import InputError, MicroturnError
 from ..schemas.spec import FeatureSpec
 from .input.options import DEFAULT_SPLITS, layout_of, spec_of, splits_of
+from .size import Size
 
 if TYPE_CHECKING:
     from .estimate.figures import Estimate, Spent
@@ -42,7 +43,7 @@ MAX_SHOWN = 10
 @click.option(
     "--split", "splits", metavar="SHARES", help=f"Shares, by hash of group or session.  [default: the corpus's, or {DEFAULT_SPLITS}]"
 )
-@click.option("--shard-bytes", default=512 << 20, show_default=True, type=click.IntRange(1), help="A shard closes past so many bytes.")
+@click.option("--shard-bytes", default="512MiB", show_default=True, type=Size(), help="A shard closes past so many bytes.")
 @click.option("--max-drop-ratio", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="A larger dropped share: exit code 3.")
 @click.option("--staging", default="", metavar="URI", help="Where parts and receipts lie.  [default: OUT/.staging]")
 @click.option("--keep-parts", is_flag=True, help="Leave the parts in the staging folder after the commit.")
@@ -316,7 +317,7 @@ def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: "Verd
         ("windows", f"{totals['num_windows']} in {len(dataset['shards'])} shards, {totals['size_bytes'] / 2**20:.1f} MiB"),
         ("micro-turns", f"{totals['num_ticks']} ({clock_text(totals['num_ticks'] * TICK_SAMPLES)} in all views)"),
         ("tokens", totals["num_tokens"]),
-        ("audio dropped", f"{shares(totals).audio:.2%}"),
+        ("audio lost", f"{shares(totals).audio:.2%}"),
         *([("words", _words_told(totals))] if totals["transcripts"] else []),
         ("content digest", digests["content"]),
         ("layout digest", digests["layout"]),

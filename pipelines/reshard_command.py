@@ -11,27 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ..schemas.errors import MicroturnError
 from .input.options import layout_of, splits_of
+from .size import Size
 
 if TYPE_CHECKING:
     from .corpus.withdrawn import Listed
     from .watch import Standing
 
 EXIT_INTERRUPTED = 130
-_SIZES = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-class Size(click.ParamType):
-    """A number of bytes: 1000000, 512MiB, 2GB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value).strip()
-        number = text.rstrip("BbGgIiKkMm")
-        unit = text[len(number) :].upper()
-        if not number.strip().isdecimal() or unit not in _SIZES or not int(number):
-            self.fail(f"{value!r} is no number of bytes; for example 512MiB", param, ctx)
-        return int(number) * _SIZES[unit]
 
 
 @click.command("reshard", context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})

@@ -25,6 +25,7 @@ from .graph import Build, BuildCorpus
 from .input.options import DEFAULT_SPLITS, SHARD_BYTES, splits_of
 from .input.plan import Plan
 from .input.worklist import MAX_SLICES, WORK, WorkList
+from .reshard.purge import clean, sessions_with_receipts
 from .settle import VERDICT, Verdict
 from .storage import folders
 from .storage.folders import Folder
@@ -92,6 +93,7 @@ def run(
             leases.enter_context(Lease(staging, tell))
         for folder in (out, staging):
             folder.delete_unfinished()  # of builds that were killed: they may be what fills the disk
+        _finish_purge(out, staging, tell)
         plan = without_withdrawn(plan, out, tell)
         build, slices = _prepared(plan, out, staging, settings, toolchain, lease.token)
         with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
@@ -107,6 +109,15 @@ def run(
         if not verdict.blocks and not settings.keep_parts:
             staging.delete(PARTS)
     return verdict
+
+
+def _finish_purge(out: Folder, staging: Folder, tell: Callable[[str], None]) -> None:
+    """Nothing is left of sessions whose purge was killed behind its commit."""
+    dataset = read_dataset(out)
+    left = are_withdrawn(sorted(sessions_with_receipts(staging)), dataset) if dataset and dataset.get("withdrawn") else []
+    if left:
+        tell(f"{len(left)} withdrawn sessions had left something in {staging.uri}: it is deleted now")
+        clean(out, staging, dataset, set(left))
 
 
 def without_withdrawn(plan: Plan, out: Folder, tell: Callable[[str], None]) -> Plan:

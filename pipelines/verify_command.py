@@ -1,12 +1,15 @@
 """`microturn verify`: recompute what a corpus claims; non-zero exit on any difference."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
 from .corpus.verify import Findings
+
+if TYPE_CHECKING:
+    from .corpus.withdrawn import Listed
 
 MAX_SHOWN = 50
 
@@ -19,6 +22,7 @@ MAX_SHOWN = 50
 @click.option("--pseudonymise", default="", metavar="SALT", help="The salt that the corpus was built with.")
 @click.option("--tokenizer", "tokenizer_path", default="", metavar="FILE", help="The tokenizer.json, when the corpus was built with one.")
 @click.option("--absent", "absent", metavar="LIST", help="Also search every file for the sessions that LIST names, one a line.")
+@click.option("--missing-ok", is_flag=True, help="With --absent: names that this corpus never held are no mistake.")
 @click.option("--of", "old", metavar="CORPUS", help="With --absent: also search for the bytes that these sessions have in this corpus.")
 @click.option("--staging", default="", metavar="URI", help="With --absent: where parts and receipts lie.  [default: OUT/.staging]")
 @click.pass_context
@@ -40,10 +44,11 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
     from .corpus.reader import Corpus
     from .corpus.verify import verify
 
-    if not options["absent"] and (options["old"] or options["staging"]):
-        raise click.UsageError("--of and --staging go with --absent", ctx)
+    if not options["absent"] and (options["old"] or options["staging"] or options["missing_ok"]):
+        raise click.UsageError("--of, --staging and --missing-ok go with --absent", ctx)
     console = Console(stderr=True)
     corpus = Corpus.open(out)
+    gone = _looked_up(corpus, options) if options["absent"] else None  # first: a wrong list shall not cost a night
     with Progress(console=console) as bar:
         task = bar.add_task("verifying shards", total=None)
         found = verify(corpus, options["tokenizer_path"], lambda done, total: bar.update(task, completed=done, total=max(total, 1)))
@@ -54,8 +59,8 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
     if options["input_"]:
         again = _against(console, corpus, options, against)
         faults += again.faults
-    if options["absent"]:
-        faults += _absent(console, corpus, out, options)
+    if gone is not None:
+        faults += _absent(console, gone, out, options)
     for fault in faults[:MAX_SHOWN]:
         click.echo(fault)
     if len(faults) > MAX_SHOWN:
@@ -89,22 +94,31 @@ def _against(console: Console, corpus: Any, options: dict[str, Any], against: An
     return found
 
 
-def _absent(console: Console, corpus: Any, out: str, options: dict[str, Any]) -> list[str]:
+def _looked_up(corpus: Any, options: dict[str, Any]) -> "Listed":
+    """The list's sessions. Raises InputError for a name that means nothing here: a typo would be absent, and prove nothing."""
+    from .corpus.reader import Corpus
+    from .corpus.withdrawn import look_up, read_list, refuse_unknown
+
+    listed = look_up(read_list(options["absent"]), [corpus, *([Corpus.open(options["old"])] if options["old"] else [])])
+    if not options["missing_ok"]:
+        refuse_unknown(listed, options["absent"])
+    return listed
+
+
+def _absent(console: Console, listed: "Listed", out: str, options: dict[str, Any]) -> list[str]:
     """A sentence for each place in which a session of the list was found."""
     from .corpus.absent import payloads_of, places_of, search
     from .corpus.reader import Corpus
-    from .corpus.withdrawn import look_up, read_list
 
     old = Corpus.open(options["old"]) if options["old"] else None
-    names = read_list(options["absent"])
-    listed = look_up(names, [corpus, old] if old else [corpus])
+    num = listed.num_names
     payloads, shared = payloads_of(old, listed) if old else (frozenset(), 0)
     with Progress(console=console) as bar:
-        task = bar.add_task(f"searching for {len(names)} sessions", total=None)
+        task = bar.add_task(f"searching for {num} names", total=None)
         found = search(
             places_of(out, options["staging"]), listed, payloads, lambda done, total: bar.update(task, completed=done, total=max(total, 1))
         )
-    console.print(f"searched for {len(names)} sessions in {found.told()}", highlight=False, soft_wrap=True)
+    console.print(f"searched for {num} names in {found.told()}", highlight=False, soft_wrap=True)
     if old:
         told = f"and for {len(payloads)} payloads that only they have in {options['old']}; {shared} more are in sessions that stay too"
         console.print(told, markup=False, highlight=False, soft_wrap=True)

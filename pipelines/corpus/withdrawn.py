@@ -50,12 +50,13 @@ class Listed:
     Attributes:
         keys: session keys that the names may stand for, there or not; ids: the ids of the manifest among the names and the corpora.
         held: those of the keys that some corpus holds or has dropped whole.
-        gone: names that were withdrawn before; unknown: names that mean nothing to any of the corpora.
+        num_names: on the list; gone: names that were withdrawn before; unknown: names that mean nothing to any of the corpora.
     """
 
     keys: frozenset[str]
     ids: frozenset[str]
     held: frozenset[str]
+    num_names: int
     gone: tuple[str, ...]
     unknown: tuple[str, ...]
 
@@ -79,6 +80,7 @@ def look_up(names: Collection[str], corpora: Iterable[Corpus]) -> Listed:
         keys=frozenset(key for name in names for key in wanted[name] if key in held or key == keys.session_key(name)),
         ids=frozenset(names) | frozenset(held.values()),
         held=frozenset(held),
+        num_names=len(names),
         gone=gone,
         unknown=tuple(name for name in others if name not in gone),
     )
@@ -89,4 +91,6 @@ def refuse_unknown(listed: Listed, where: str) -> None:
     if listed.unknown:
         more = f" and {len(listed.unknown) - MAX_NAMED} more" if len(listed.unknown) > MAX_NAMED else ""
         named = ", ".join(repr(name) for name in listed.unknown[:MAX_NAMED])
-        raise InputError(f"{where}: no session {named}{more} in the corpus", hint="mend the list, or pass --missing-ok")
+        raise InputError(
+            f"{where}: no session {named}{more} in the corpus, nor withdrawn from it", hint="mend the list, or pass --missing-ok"
+        )

@@ -47,6 +47,9 @@ class Figures(Strict):
         return sum(self.bytes.values())
 
 
+MAX_NAMED = 20
+
+
 class Range(Strict):
     """Where a figure is likely to lie; `low` = `high` where it is known."""
 
@@ -64,6 +67,7 @@ class Estimate(Strict):
         looked_at, of: sessions whose headers were read, and how many there were to read.
         unsaid: of them those of which a header says no length, or says one that the file does not have; unreadable: those that the machine
             could not read.
+        dropped: `id: reason` of sessions that are expected to be dropped whole, of the first MAX_NAMED that were seen.
         hours, cpu_s: where session hours and processor seconds are likely to lie (about two standard errors, and the attempts' spread).
         attempts: pieces of sessions that were featurised; attempted_s: their seconds of conversation.
         kinds: codecs and sizes of a session's streams → (sessions of it, processor seconds an hour of conversation, -1 if none was tried).
@@ -81,6 +85,7 @@ class Estimate(Strict):
     unreadable: int
     input_bytes: int
     figures: Figures
+    dropped: tuple[str, ...] = ()
     hours: Range
     cpu_s: Range
     attempts: int

@@ -16,7 +16,7 @@ from ...schemas.spec import FeatureSpec
 from ...schemas.strict import canonical_json, sha256_hex
 from ..sessions.foresee import Attempt, Foreseen
 from ..shards.gather import assign
-from .figures import Estimate, Figures, Range, by_modality, input_bytes
+from .figures import MAX_NAMED, Estimate, Figures, Range, by_modality, input_bytes
 from .windows import Habits, habits, pair_bytes, part_bytes, tar_bytes, windows
 
 HOUR = 3600 * SAMPLE_RATE_HZ
@@ -31,7 +31,7 @@ class Seen:
     Attributes:
         items: the sessions to featurise that nothing is known against; those looked at come first, in the order of `foreseen`.
         foreseen: the first sessions, by their headers, None where the machine could not read them.
-        rejected: reason → sessions that need no look to be dropped.
+        rejected: reason → sessions that need no look to be dropped; refused: (id, reason) of each.
         known: sessions that the corpus holds already; start_cpu_s: what it takes until a worker is ready.
     """
 
@@ -41,6 +41,7 @@ class Seen:
     attempts: Sequence[Attempt]
     start_cpu_s: float
     rejected: Mapping[str, int]
+    refused: Sequence[tuple[str, str]]
     known: int
 
 
@@ -76,6 +77,7 @@ def foretell(seen: Seen, *, spec: FeatureSpec, layout: LayoutSpec, shard_bytes: 
     for item, session in known_length:
         _add(sums, item, session, spec, layout, how, rates.get(session.kind, _like(session.kind, rates)), hashing)
     rejected = Counter(session.reason for _, session in looked if session.reason)
+    dropped = [*seen.refused, *((item.session.id, session.reason) for item, session in looked if session.reason)]
     whole = sum(map(input_bytes, seen.items))
     looked_bytes = sum(input_bytes(item) for item, _ in looked)
     is_all = len(looked) == len(seen.items)
@@ -108,6 +110,7 @@ def foretell(seen: Seen, *, spec: FeatureSpec, layout: LayoutSpec, shard_bytes: 
             bytes={name: round(size * by_bytes) for name, size in by_modality(sums.members, sums.tar_bytes).items()},
             cpu_s=cpu_s,
         ),
+        dropped=tuple(f"{name}: {reason}" for name, reason in dropped[:MAX_NAMED]),
         hours=Range(low=hours * (1 - error), high=hours * (1 + error)),
         cpu_s=Range(low=max(cpu_s, 0) * low * (1 - error), high=max(cpu_s, 0) * high * (1 + error)),
         attempts=len(seen.attempts),

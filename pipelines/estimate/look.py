@@ -5,6 +5,7 @@ All of it in the decoder process, none of it in OUT: pieces are written to a tem
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from ...schemas.clock import SAMPLE_RATE_HZ
@@ -37,13 +38,13 @@ def look(
     `known`: keys of sessions that the corpus holds; `tell` is told how many of how many headers have been read. A session that the machine
     fails to read is left out, and counted.
     """
-    rejected = _rejected(plan.rejected)
+    refused = _refused(plan.rejected)
     there = []
     for item in plan.items:
         if item.key in known:
             continue
         if any(identity.size_bytes == NOT_THERE for identity in item.files):
-            rejected["missing_file"] = rejected.get("missing_file", 0) + 1
+            refused.append((item.session.id, "missing_file"))
         else:
             there.append(item)
     if sample and len(there) > sample:
@@ -61,7 +62,8 @@ def look(
         foreseen=foreseen,
         attempts=tried,
         start_cpu_s=start_cpu_s,
-        rejected=rejected,
+        rejected=Counter(reason for _, reason in refused),
+        refused=refused,
         known=sum(item.key in known for item in plan.items),
     )
 
@@ -109,7 +111,7 @@ def _attempt(media: MediaProcess, item: WorkItem, kind: str, samples: int) -> At
     return attempt if attempt.samples else None
 
 
-def _rejected(receipts: Sequence[Receipt]) -> dict[str, int]:
-    """Reason → sessions that the plan has settled; a row that only repeats one that is kept is no session."""
-    reasons = [next(row.reason for row in receipt.ledger if row.entry == "session") for receipt in receipts]
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons)) if reason != DUPLICATE_KEPT}
+def _refused(receipts: Sequence[Receipt]) -> list[tuple[str, str]]:
+    """(id, reason) of sessions that the plan has settled; a row that only repeats one that is kept is no session."""
+    found = [(receipt.session_id, next(row.reason for row in receipt.ledger if row.entry == "session")) for receipt in receipts]
+    return [(name, reason) for name, reason in found if reason != DUPLICATE_KEPT]

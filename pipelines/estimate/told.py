@@ -14,6 +14,10 @@ def lines(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "sessions", f"{figures.sessions} to keep of {estimate.sessions_planned} planned{known}{done}"
     yield "looked at", _looked(estimate)
     yield "dropped whole", ", ".join(f"{count} {reason}" for reason, count in figures.rejected.items()) or "none expected"
+    for named in estimate.dropped:
+        yield "", shown(named)
+    if (more := sum(figures.rejected.values()) - len(estimate.dropped)) > 0 and estimate.dropped:
+        yield "", f"… and {more} more"
     yield "conversation", f"{_hms(figures.session_ticks)}{_between(estimate.hours, 'hours')}"
     yield "in all views", f"{_hms(figures.view_ticks)} in {figures.windows} windows"
     yield "shards", ", ".join(f"{count} {split}" for split, count in figures.shards.items()) or "none"
@@ -41,6 +45,11 @@ def size(num_bytes: int) -> str:
 def duration(seconds: float) -> str:
     """`3.2 s`, or `1:02:03` from a minute on."""
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
+
+
+def shown(text: str) -> str:
+    """A line of a manifest's own words: nothing in it moves a cursor."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _looked(estimate: Estimate) -> str:

@@ -57,6 +57,11 @@ def clean(out: Folder, staging: Folder, dataset: Mapping[str, Any], drop: Collec
         staging.delete(name)
 
 
+def sessions_with_receipts(staging: Folder) -> set[str]:
+    """The sessions that some build has left a receipt of."""
+    return {name.rpartition("/")[2][:-RECEIPT_ENDING] for name in staging.names(receipts.RECEIPTS)}
+
+
 def session_of_part(staging: Folder, part: str) -> str:
     """The session whose windows a part holds, as its first member is named; "" where that cannot be read."""
     try:

@@ -34,7 +34,7 @@ STAGING = ".staging"
 PLAN = "reshard-plan"  # under the staging folder of a corpus that a reshard made: the digest of what it was made by
 
 Graph = Callable[[Sequence[tuple[int, Any]], beam.PTransform], None]  # runs the transform over these elements
-NONE = Listed(keys=frozenset(), ids=frozenset(), held=frozenset(), gone=(), unknown=())
+NONE = Listed(keys=frozenset(), ids=frozenset(), held=frozenset(), num_names=0, gone=(), unknown=())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from ..storage.parts import PartReader
 from ..storage.tables import read_table
 
 MAX_NAMED = 5
+REMEDY = "bring the file back, or delete dataset.json and build again: everything is made anew, with the same bytes"
 RECEIPT_ENDING = len("-0123456789abcdef.json")
 
 
@@ -93,7 +94,7 @@ class Held:
     def _changed(self, name: str) -> CorpusError:
         return CorpusError(
             f"{self.source.uri}: {name}: its rows are not those that dataset.json was written over",
-            hint="`microturn verify` tells more; build the corpus again",
+            hint=f"`microturn verify` tells more; {REMEDY}",
         )
 
 
@@ -154,7 +155,7 @@ class ShardReader(PartReader):
             key = self._keys.get((at.part, at.offset), "")
             raise CorpusError(
                 f"{self._folder.uri}: {at.part}: window {key}: {at.name} at byte {at.offset} is not what the index says",
-                hint="`microturn verify` names all that is damaged; build the corpus again, or bring the shard back",
+                hint=f"`microturn verify` names all that is damaged; {REMEDY}",
             )
 
 
@@ -217,4 +218,4 @@ def _refuse_damaged(held: Held) -> None:
         found = folder.size(name) if folder.exists(name) else -1
         if found != shard["size_bytes"]:
             state = f"has {found} bytes, not {shard['size_bytes']}" if found >= 0 else "is not there"
-            raise CorpusError(f"{folder.uri}: {name} {state}", hint="bring it back, or build the corpus again")
+            raise CorpusError(f"{folder.uri}: {name} {state}", hint=REMEDY)

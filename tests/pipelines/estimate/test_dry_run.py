@@ -66,6 +66,7 @@ def test_a_dry_run_refuses_what_the_build_would(calls, tmp_path):
 def test_what_is_expected_stands_on_stdout(calls, tmp_path):
     done = microturn("build", calls.folder, tmp_path / "out", "--dry-run", "--cores", 64)
     assert "3 to keep of 4 planned" in done.stdout and "1 not_media" in done.stdout and "on 64 workers" in done.stdout
+    assert "broken: not_media" in done.stdout  # by name: now is the moment to mend it
     assert "core-hours" in done.stdout and "own speech, as PCM" in done.stdout
     assert "manifest: " in done.stderr and "manifest: " not in done.stdout
     told = Estimate.model_validate_json(microturn("build", calls.folder, tmp_path / "out", "--dry-run", "--json", "--cores", 7).stdout)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from corpora import build, copied, faults, records
 from microturn.pipelines.corpus import Corpus
+from microturn.pipelines.reshard import run as reshard_run
 from microturn.schemas.errors import InputError
 
 
@@ -38,6 +39,23 @@ def test_who_was_withdrawn_does_not_come_back(raw, grown, reshard, tmp_path, fea
         assert "talkative" not in featurised and not [path for path in out.rglob("*") if "talkative" in path.name]
         with pytest.raises(InputError, match="withdrawn"):
             build([row for row in raw.rows if row["id"] == "talkative"], raw.folder, out)
+
+
+def test_a_build_finishes_a_purge_that_was_killed_behind_its_commit(raw, purged, tmp_path, monkeypatch):
+    """Else receipts that name the withdrawn would lie there for ever, and nobody would say so."""
+    rows = [row for row in raw.rows if row["id"] != "call-flac"]
+    out = tmp_path / "out"
+    build(rows, raw.folder, out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reshard_run, "clean", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        purged(out, ["talkative"])
+
+    def left() -> list[Path]:
+        return [path for path in out.rglob("*") if "talkative" in path.name]
+
+    assert left()
+    build(rows, raw.folder, out)
+    assert left() == [] and faults(out) == []
 
 
 def test_a_purge_of_one_corpus_says_nothing_to_another(raw, grown, corpus, tmp_path):

@@ -11,7 +11,7 @@ from corpora import copied, faults, tree
 from microturn import cli
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.corpus.verify import verify
-from microturn.pipelines.reshard_command import Size
+from microturn.pipelines.size import Size
 
 
 def run(*args: object):
@@ -43,9 +43,13 @@ def test_workers_in_processes_of_their_own_give_the_same_bytes(corpus, reshard, 
 def test_what_was_dropped_is_proved_absent_and_before_that_found(corpus, names, tmp_path):
     out = copied(corpus, tmp_path / "out")
     ran = run("verify", out, "--absent", names)
-    assert ran.exit_code == 1 and "--absent: shards/train-" in ran.stdout and "searched for 2 sessions in" in ran.stderr
+    assert ran.exit_code == 1 and "--absent: shards/train-" in ran.stdout and "searched for 2 names in" in ran.stderr
     ran = run("reshard", out, "--drop", names)
     assert ran.exit_code == 0 and "2 dropped now, 0 before" in ran.stderr
+    typo = tmp_path / "typo.txt"
+    typo.write_text("call-wave\n")
+    assert "no session 'call-wave' in the corpus, nor withdrawn from it" in str(run("verify", out, "--absent", typo).exception)
+    assert run("verify", out, "--absent", typo, "--missing-ok").exit_code == 0
     ran = run("verify", out, "--absent", names, "--of", corpus)
     assert ran.exit_code == 0 and ran.stdout == "" and "payloads that only they have" in ran.stderr
     assert run("reshard", out, "--drop", names).exit_code == 0
@@ -66,7 +70,7 @@ def test_what_was_dropped_is_proved_absent_and_before_that_found(corpus, names, 
         (["reshard", "a", "b", "--move-given"], "--move-given goes with --split"),
         (["reshard", "a", "b", "--shard-bytes", "5 parsecs"], "is no number of bytes; for example 512MiB"),
         (["reshard", "a", "b", "--shard-byts=3"], "did you mean --shard-bytes?"),
-        (["verify", "a", "--of", "b"], "--of and --staging go with --absent"),
+        (["verify", "a", "--of", "b"], "--of, --staging and --missing-ok go with --absent"),
     ],
 )
 def test_what_is_left_unsaid_is_refused_in_words(args, said):
