@@ -9,7 +9,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..schemas.errors import MicroturnError
 from .input.options import layout_of, splits_of
 from .size import Size
 
@@ -119,17 +118,10 @@ def _reshard(console: Console, sources: list[str], out: str, options: dict[str, 
     )
 
     def run_graph(elements: Sequence[tuple[int, Any]], transform: beam.PTransform) -> None:
-        try:
+        with runners.in_words("run the same command again"):
             pipeline = beam.Pipeline(runner=runner, options=beam_options)
             _ = pipeline | "Shards" >> beam.Create(elements, reshuffle=False) | "Reshard" >> transform
             pipeline.run().wait_until_finish()
-        except MicroturnError:
-            raise
-        except Exception as error:
-            if "KeyboardInterrupt" in str(error):  # Beam wraps it
-                raise KeyboardInterrupt from None
-            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise MicroturnError(f"the runner gave up: {said}", hint="mend what it names, and run the same command again") from error
 
     place = (
         Folder(options["staging"] or f"{sources[0].rstrip('/')}/{run.STAGING}") if not out else Folder(f"{out.rstrip('/')}/{run.STAGING}")

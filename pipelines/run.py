@@ -96,8 +96,9 @@ def run(
         _finish_purge(out, staging, tell)
         plan = without_withdrawn(plan, out, tell)
         build, slices = _prepared(plan, out, staging, settings, toolchain, lease.token)
-        with Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress):
-            _run_graph_in_words(slices, build, runner, options)
+        watch = Watch(sum(map(input_bytes, plan.items)), len(plan.items), staging, on_progress)
+        with watch, runners.in_words("run the same build again: what has a receipt is kept"):
+            _run_graph(slices, build, runner, options)
         if not staging.exists(VERDICT):
             raise MicroturnError(
                 "the runner ended without a verdict", hint="its workers must write to the same staging folder as the driver"
@@ -164,30 +165,10 @@ def _prepared(plan: Plan, out: Folder, staging: Folder, settings: Settings, tool
     return build, slices
 
 
-def _run_graph_in_words(slices: list[WorkSlice], build: Build, runner: Any, options: PipelineOptions) -> None:
-    """Runs it; what a runner raises becomes a sentence, or the interrupt that a person meant."""
-    try:
-        _run_graph(slices, build, runner, options)
-    except MicroturnError:
-        raise
-    except Exception as error:
-        if "KeyboardInterrupt" in str(error):  # Beam wraps it
-            raise KeyboardInterrupt from None
-        said = _last_line(error)
-        died = "a worker process has died, perhaps for want of memory" if "Channel closed prematurely" in said else "mend what it names"
-        hint = f"{died}; run the same build again: what has a receipt is kept"
-        raise MicroturnError(f"the runner gave up: {said}", hint=hint) from error
-
-
 def _run_graph(slices: list[WorkSlice], build: Build, runner: Any, options: PipelineOptions) -> None:
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | "Places in the work list" >> beam.Create(slices, reshuffle=False) | "Build" >> BuildCorpus(build)
     pipeline.run().wait_until_finish()
-
-
-def _last_line(error: Exception) -> str:
-    """What went wrong. A runner with processes of its own raises their whole traceback as one text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchain: str) -> None:

@@ -1,9 +1,10 @@
 """Which Beam runner, with which options. Names that people type, mapped to what Beam 2.77 takes; options that nobody reads are refused."""
 
 import argparse
+import contextlib
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -12,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from google.protobuf import struct_pb2
 
-from ..schemas.errors import InputError
+from ..schemas.errors import InputError, MicroturnError
 
 LOCAL = ("DirectRunner", "FnApiRunner")
 PARTITIONS_PER_CORE = 4
@@ -62,6 +63,21 @@ def _quiet_workers() -> ExtendedProvisionInfo:
     options = struct_pb2.Struct()
     options.update({"default_sdk_harness_log_level": "ERROR"})
     return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token", pipeline_options=options))
+
+
+@contextlib.contextmanager
+def in_words(again: str) -> Iterator[None]:
+    """What a runner raises becomes a sentence with a hint that ends in `again`, or the interrupt that a person meant."""
+    try:
+        yield
+    except MicroturnError:
+        raise
+    except Exception as error:
+        if "KeyboardInterrupt" in str(error):  # Beam wraps it
+            raise KeyboardInterrupt from None
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]  # worker processes raise their whole traceback as one text
+        died = "a worker process has died, perhaps for want of memory" if "Channel closed prematurely" in said else "mend what it names"
+        raise MicroturnError(f"the runner gave up: {said}", hint=f"{died}; {again}") from error
 
 
 def workers(num: int) -> list[str]:
