@@ -5,7 +5,6 @@ A record is a mapping of member name → bytes: `.npy` without pickles, `.json`,
 Letters: H heard streams, T ticks, F frames of a tick (4), B bands (80), P picture pairs, N tokens.
 """
 
-import io
 import json
 import math
 import re
@@ -18,6 +17,7 @@ import numpy as np
 from .clock import TICK_FRAMES, TICK_SAMPLES
 from .errors import CorpusError
 from .meta import check_meta
+from .pieces import Pieces, Runs, npy_runs
 from .spec import NUM_BANDS, PATCH_PX
 from .strict import canonical_json, sha256_hex
 
@@ -91,9 +91,7 @@ class Record:
 
 def encode_array(array: np.ndarray) -> bytes:
     """The bytes of an `.npy` file, version 1.0, C order, little endian."""
-    out = io.BytesIO()
-    np.lib.format.write_array(out, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), version=(1, 0), allow_pickle=False)
-    return out.getvalue()
+    return b"".join(npy_runs(array))
 
 
 def decode_array(data: bytes, *, where: str) -> np.ndarray:
@@ -130,20 +128,19 @@ def decode_json(data: bytes, *, where: str) -> Any:
         raise CorpusError(f"{where}: not JSON ({error})") from None
 
 
-def encode_patches(patches: np.ndarray, codec: str) -> tuple[str, bytes]:
-    """(member name, bytes) of the picture pairs under the spec's codec: `patches.npy` or `patches.png`."""
-    if codec == "npy":
-        return "patches.npy", encode_array(patches)
-    from .tall_png import to_png  # Pillow is needed by this codec only
+def media_runs(arrays: Mapping[str, np.ndarray | Pieces], codec: str) -> dict[str, Runs]:
+    """Member name → its bytes, as runs, of the arrays that featurising makes; sorted by name. Pictures lie as the spec's codec says."""
+    members: dict[str, Runs] = {f"{name}.npy": npy_runs(arrays[name]) for name in MEDIA_MEMBERS if name != "patches" or codec == "npy"}
+    if codec == "png":
+        from .tall_png import to_png  # Pillow is needed by this codec only
 
-    return "patches.png", to_png(patches)
+        members["patches.png"] = [to_png(Pieces.of(arrays["patches"]).whole())]
+    return dict(sorted(members.items()))
 
 
 def encode_media(arrays: Mapping[str, np.ndarray], codec: str) -> dict[str, bytes]:
     """Member name → bytes of the arrays that featurising makes, sorted by name."""
-    members = {f"{name}.npy": encode_array(arrays[name]) for name in MEDIA_MEMBERS if name != "patches"}
-    name, payload = encode_patches(arrays["patches"], codec)
-    return dict(sorted((members | {name: payload}).items()))
+    return {name: b"".join(runs) for name, runs in media_runs(arrays, codec).items()}
 
 
 def decode_media(members: Mapping[str, bytes], pictures: Mapping[str, Any], *, where: str) -> dict[str, np.ndarray]:

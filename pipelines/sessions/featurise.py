@@ -104,20 +104,20 @@ def _write_heavy(item: WorkItem, recording: Recording, staging: Folder, progress
     try:
         for window in recording.windows():
             view = window.view.name
-            members = record.encode_media(window.arrays, item.spec.pictures.codec)
+            members = record.media_runs(window.pieces, item.spec.pictures.codec)
             light[view, window.first_tick] = _Light(
-                window.arrays["heard_valid"].shape[1], {name: members.pop(name) for name in list(members) if name in LIGHT_MEMBERS}
+                window.num_ticks, {name: b"".join(members.pop(name)) for name in list(members) if name in LIGHT_MEMBERS}
             )
             if view not in writers:
                 writers[view], counts[view] = PartWriter(staging), 0
             key = keys.window_key(item.key, view, window.first_tick)
-            for name, payload in members.items():
-                writers[view].add(key, name, payload)
+            for name, runs in members.items():
+                writers[view].add(key, name, runs)
             counts[view] += 1
             if counts[view] == PART_WINDOWS:
                 placed |= writers[view].close()
                 del writers[view]
-            progress((window.first_tick + light[view, window.first_tick].num_ticks) * TICK_SAMPLES)
+            progress((window.first_tick + window.num_ticks) * TICK_SAMPLES)
         for writer in writers.values():
             placed |= writer.close()
     finally:
@@ -140,7 +140,7 @@ def _write_light(
         for view, first_tick, labels in recording.labels(source_digest):
             encoded = {f"{name}.json": record.encode_json(value) for name, value in labels.items()}
             for name, payload in sorted((light[view, first_tick].members | encoded).items()):
-                writer.add(keys.window_key(item.key, view, first_tick), name, payload)
+                writer.add(keys.window_key(item.key, view, first_tick), name, [payload])
             alive()
         return writer.close()
     finally:

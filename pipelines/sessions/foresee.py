@@ -15,6 +15,7 @@ from ...schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES, num_ticks
 from ...schemas.errors import MediaError
 from ...schemas.keys import window_key
 from ...schemas.manifest import Stream
+from ...schemas.pieces import num_bytes
 from ...schemas.receipts import MemberAt, WorkItem
 from ...schemas.spec import FeatureSpec
 from ...schemas.strict import Strict
@@ -210,15 +211,14 @@ def attempt_request(request: dict[str, Any], progress: Progress) -> dict[str, An
         writer = PartWriter(scratch)
         try:
             for window in recording.windows():
-                ticks = window.arrays["own_valid"].shape[0] - 1
-                members = record.encode_media(window.arrays, item.spec.pictures.codec)
-                for name, payload in members.items():
-                    writer.add(window_key(item.key, window.view.name, window.first_tick), name, payload)
-                done = max(done, (window.first_tick + ticks) * TICK_SAMPLES)
-                view_ticks += ticks
-                own_ticks += int(window.arrays["activity"][-1].sum())
-                pairs += len(window.arrays["picture_tick"])
-                picture_bytes += sum(len(payload) for name, payload in members.items() if name.startswith("patches."))
+                members = record.media_runs(window.pieces, item.spec.pictures.codec)
+                for name, runs in members.items():
+                    writer.add(window_key(item.key, window.view.name, window.first_tick), name, runs)
+                done = max(done, (window.first_tick + window.num_ticks) * TICK_SAMPLES)
+                view_ticks += window.num_ticks
+                own_ticks += int(window.pieces["activity"].whole()[-1].sum())
+                pairs += window.pieces["picture_tick"].shape[0]
+                picture_bytes += sum(num_bytes(runs) for name, runs in members.items() if name.startswith("patches."))
                 progress(done)
                 enough = done >= request["samples"] or time.process_time() - began_s > MAX_CPU_S
                 if enough and window.view.name == recording.views[-1].name:  # before the next window is read

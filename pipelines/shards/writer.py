@@ -52,7 +52,7 @@ class ShardWriter:
         placed = []
         for name, at in members.items():
             if isinstance(at, bytes):
-                offset, size = self.tar.add(f"{key}.{name}", at), len(at)
+                offset, size = self.tar.add(f"{key}.{name}", [at]), len(at)
             else:
                 offset, size = parts.copy(at, f"{key}.{name}", self.tar), at.size
             placed.append({"name": name, "offset": offset, "size": size, "sha256": sha256[name]})

@@ -1,4 +1,4 @@
-"""Parts: content-addressed tar segments of featurised windows, in the staging folder. Written once, named by their sha256.
+"""Parts: content-addressed tar segments of featurised windows, in the staging folder. Written once, named by their members' digests.
 
 Whoever reads a member compares its sha256 with the receipt's. A part that has changed is removed: the next build makes it again.
 """
@@ -8,7 +8,9 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
+from ...schemas.pieces import Runs, num_bytes
 from ...schemas.receipts import MemberAt, Receipt
+from ...schemas.strict import sha256_hex
 from .folders import Folder, full_disk_named
 from .tar import BLOCK, END, TarWriter
 
@@ -88,21 +90,28 @@ class PartWriter:
         self._place = str(self._path.parent) if staging.local is None else staging.uri
         with full_disk_named(self._place):
             self._file = open(self._path, "wb")  # noqa: SIM115 - closed by close() or discard()
-        self._tar = TarWriter(self._file)
+        self._tar = TarWriter(self._file, is_hashed=False)
         self._placed: list[tuple[str, str, int, int, str]] = []
 
-    def add(self, key: str, member: str, payload: bytes) -> None:
-        """Appends `<key>.<member>`."""
+    def add(self, key: str, member: str, runs: Runs) -> None:
+        """Appends `<key>.<member>`, whose bytes are these runs."""
+        digest = hashlib.sha256()
+        for run in runs:
+            digest.update(run)
         with full_disk_named(self._place):
-            offset = self._tar.add(f"{key}.{member}", payload)
-        self._placed.append((key, member, offset, len(payload), hashlib.sha256(payload).hexdigest()))
+            offset = self._tar.add(f"{key}.{member}", runs)
+        self._placed.append((key, member, offset, num_bytes(runs), digest.hexdigest()))
 
     def close(self) -> dict[str, list[MemberAt]]:
-        """Window key → where its members lie. The part now stands under its name; an equal part that stood there is replaced by itself."""
+        """Window key → where its members lie. The part now stands under its name; an equal part that stood there is replaced by itself.
+
+        Its bytes follow from the names, lengths and digests of its members, and so does its name: no second hash over everything.
+        """
         with full_disk_named(self._place):
             self._tar.close()
             self._file.close()
-        name = f"{PARTS}/{self._tar.sha256.hexdigest()}.tar"
+        told = "".join(f"{key}.{member} {size} {digest}\n" for key, member, _, size, digest in self._placed)
+        name = f"{PARTS}/{sha256_hex(told)}.tar"
         self._staging.adopt(self._path, name)
         placed: dict[str, list[MemberAt]] = {}
         for key, member, offset, size, digest in self._placed:

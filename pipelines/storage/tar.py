@@ -5,6 +5,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ...schemas.pieces import Runs, num_bytes
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 COPY_BYTES = 1 << 20
@@ -23,19 +25,22 @@ class TarWriter:
     """Appends members to a file and keeps count.
 
     Attributes:
-        position: bytes written so far; `sha256`: their running hash.
+        position: bytes written so far.
+        sha256: their running hash; of a tar that is known by its members' digests, of nothing.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, is_hashed: bool = True) -> None:
         self._file = file
+        self._is_hashed = is_hashed
         self.position = 0
         self.sha256 = hashlib.sha256()
 
-    def add(self, name: str, payload: bytes) -> int:
-        """Writes a member; gives the offset of its payload."""
-        self._write(header(name, len(payload)))
+    def add(self, name: str, runs: Runs) -> int:
+        """Writes a member whose payload is these runs of bytes; gives the offset of its payload."""
+        self._write(header(name, num_bytes(runs)))
         offset = self.position
-        self._write(payload)
+        for run in runs:
+            self._write(run)
         self._pad()
         return offset
 
@@ -62,9 +67,10 @@ class TarWriter:
     def _pad(self) -> None:
         self._write(bytes(-self.position % BLOCK))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
-        self.sha256.update(data)
+        if self._is_hashed:
+            self.sha256.update(data)
         self.position += len(data)
 
 

@@ -6,14 +6,15 @@ drives the same streaming front ends that a live sampler hears through, in large
 Letters: T ticks, F frames, S samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...schemas.clock import FRAME_SAMPLES, TICK_FRAMES, TICK_SAMPLES, num_ticks
 from ...schemas.errors import MediaError
-from ...schemas.spec import FeatureSpec
+from ...schemas.pieces import Pieces
+from ...schemas.spec import NUM_BANDS, FeatureSpec
 from .. import activity, dmel, patches
 from .roles import View
 from .streams import OpenStreams
@@ -25,11 +26,16 @@ Mix = tuple[str, ...]  # participants heard together
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaWindow:
-    """The media members of one window of one view (schemas/record.py MEDIA_MEMBERS)."""
+    """The media members of one window of one view (schemas/record.py MEDIA_MEMBERS), as pieces: what is only written needs no copy."""
 
     view: View
     first_tick: int
-    arrays: dict[str, np.ndarray]
+    num_ticks: int
+    pieces: dict[str, Pieces]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The members as arrays."""
+        return {name: pieces.whole() for name, pieces in self.pieces.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,25 +111,20 @@ class SessionMedia:
         for name in self._streams.audio:
             sound[name], real[name] = self._streams.read(name, num_samples)
             pcm[name] = to_int16(sound[name]).reshape(ticks, TICK_SAMPLES)
-            valid[name] = real[name].reshape(ticks, TICK_SAMPLES).sum(axis=1, dtype=np.uint16)
-            frames = pcm[name].reshape(-1, FRAME_SAMPLES)
-            real_F = np.any(real[name].reshape(-1, FRAME_SAMPLES), axis=1)
-            active_F, self._vad[name] = activity.step(frames, real_F, self._vad[name], self._spec.activity)
+            valid[name] = _num_real(real[name], TICK_SAMPLES)
+            frames_FS = pcm[name].reshape(-1, FRAME_SAMPLES)
+            active_F, self._vad[name] = activity.step(frames_FS, _num_real(real[name], FRAME_SAMPLES), self._vad[name], self._spec.activity)
             self._active[name].append(active_F)
             active[name] = activity.by_tick(active_F)
             squares, count = self.energy[name]
-            wide = pcm[name].reshape(-1).astype(np.int64)
-            self.energy[name] = (squares + int(wide @ wide), count + int(valid[name].sum(dtype=np.int64)))
+            wide_S = pcm[name].reshape(-1).astype(np.float64)  # the sum of a block is an integer below 2**47: exact in any order
+            self.energy[name] = (squares + int(np.einsum("s,s->", wide_S, wide_S)), count + int(valid[name].sum(dtype=np.int64)))
         codes, mix_valid, mix_pcm = {}, {}, {}
         for mix in self._mixes:
-            heard = np.zeros(num_samples, dtype=np.float32)
-            heard_real = np.zeros(num_samples, dtype=bool)
-            for name in mix:
-                heard += sound[name]
-                heard_real |= real[name]
+            heard, heard_real = _mixed([sound[name] for name in mix], [real[name] for name in mix], num_samples)
             codes_FB, self._dmel[mix] = dmel.step(heard, self._dmel[mix], self._spec.dmel)
             codes[mix] = codes_FB.reshape(ticks, TICK_FRAMES, -1)
-            mix_valid[mix] = heard_real.reshape(ticks, TICK_SAMPLES).sum(axis=1, dtype=np.uint16)
+            mix_valid[mix] = _num_real(heard_real, TICK_SAMPLES)
             mix_pcm[mix] = to_int16(heard).reshape(ticks, TICK_SAMPLES) if self._spec.keep_heard_pcm else _NO_PCM
         return Block(
             pcm=pcm, valid=valid, active=active, codes=codes, mix_valid=mix_valid, mix_pcm=mix_pcm, pairs=self._read_pairs(tick, ticks)
@@ -145,30 +146,37 @@ class SessionMedia:
     def _cut(self, blocks: list[Block], first_tick: int, ticks: int) -> Iterator[MediaWindow]:
         """The window of each view whose `ticks` ticks these blocks begin with; they reach at least one tick further."""
 
-        def joined(field: str, key: str | Mix, extra: int = 0) -> np.ndarray:
-            return np.concatenate([getattr(block, field)[key] for block in blocks])[: ticks + extra]
+        def cut(field: str, keys: Iterable[str | Mix], extra: int = 0) -> list[np.ndarray]:
+            """Of each key its first `ticks + extra` ticks, one key after another."""
+            found = []
+            for key in keys:
+                left = ticks + extra
+                for block in blocks:
+                    found.append(getattr(block, field)[key][:left])
+                    left -= len(found[-1])
+            return found
 
-        silent = np.zeros((ticks + 1, TICK_SAMPLES), dtype=np.int16)
+        silent, none_real = np.zeros(ticks, np.uint8), np.zeros(ticks + 1, np.uint16)
+        silent_pcm = np.zeros((ticks + 1, TICK_SAMPLES), np.int16)
+        num_kept, px = ticks if self._spec.keep_heard_pcm else 0, self._spec.pictures.patch_px
         for view in self._views:
-            own = view.name in self._streams.audio
-            heard_active = [np.bitwise_or.reduce([joined("active", n) for n in mix] or [np.zeros(ticks, np.uint8)]) for mix in view.heard]
-            own_active = joined("active", view.name) if own else np.zeros(ticks, np.uint8)
+            heard, own = view.heard, [view.name] if view.name in self._streams.audio else []
+            heard_active = [np.bitwise_or.reduce([np.concatenate(cut("active", [name])) for name in mix] or [silent]) for mix in heard]
             pairs = [p for block in blocks for p in block.pairs.get(view.seen.id if view.seen else "", []) if p[0] < first_tick + ticks]
-            rows, cols = self.grid(view)
-            shape = (0, rows, cols, 2, self._spec.pictures.patch_px, self._spec.pictures.patch_px, 3)
             yield MediaWindow(
                 view=view,
                 first_tick=first_tick,
-                arrays={
-                    "activity": np.stack([*heard_active, own_active]),
-                    "heard_dmel": np.stack([joined("codes", mix) for mix in view.heard]),
-                    "heard_pcm": np.stack([joined("mix_pcm", mix) for mix in view.heard]),
-                    "heard_valid": np.stack([joined("mix_valid", mix) for mix in view.heard]),
-                    "own_pcm": joined("pcm", view.name, 1) if own else silent,
-                    "own_valid": joined("valid", view.name, 1) if own else np.zeros(ticks + 1, np.uint16),
-                    "patches": np.stack([tiles for _, tiles, _ in pairs]) if pairs else np.zeros(shape, np.uint8),
-                    "picture_pts": np.stack([pts for _, _, pts in pairs]) if pairs else np.zeros((0, 2), np.int64),
-                    "picture_tick": np.array([at - first_tick for at, _, _ in pairs], dtype=np.uint16),
+                num_ticks=ticks,
+                pieces={
+                    "activity": Pieces((len(heard) + 1, ticks), np.uint8, [*heard_active, *(cut("active", own) or [silent])]),
+                    "heard_dmel": Pieces((len(heard), ticks, TICK_FRAMES, NUM_BANDS), np.uint8, cut("codes", heard)),
+                    "heard_pcm": Pieces((len(heard), num_kept, TICK_SAMPLES), np.int16, cut("mix_pcm", heard)),
+                    "heard_valid": Pieces((len(heard), ticks), np.uint16, cut("mix_valid", heard)),
+                    "own_pcm": Pieces((ticks + 1, TICK_SAMPLES), np.int16, cut("pcm", own, 1) or [silent_pcm]),
+                    "own_valid": Pieces((ticks + 1,), np.uint16, cut("valid", own, 1) or [none_real]),
+                    "patches": Pieces((len(pairs), *self.grid(view), 2, px, px, 3), np.uint8, [tiles for _, tiles, _ in pairs]),
+                    "picture_pts": Pieces((len(pairs), 2), np.int64, [pts for _, _, pts in pairs]),
+                    "picture_tick": Pieces.of(np.array([at - first_tick for at, _, _ in pairs], dtype=np.uint16)),
                 },
             )
 
@@ -191,4 +199,23 @@ _NO_PCM = np.zeros((0, TICK_SAMPLES), dtype=np.int16)
 
 def to_int16(samples_S: np.ndarray) -> np.ndarray:
     """int16 of float samples at full scale 1: rounded half to even, clipped."""
-    return np.clip(np.rint(samples_S * np.float32(32768)), -32768, 32767).astype(np.int16)
+    scaled_S = samples_S * np.float32(32768)
+    np.rint(scaled_S, out=scaled_S)
+    return np.clip(scaled_S, -32768, 32767, out=scaled_S).astype(np.int16)
+
+
+def _num_real(real_S: np.ndarray, size: int) -> np.ndarray:
+    """uint16: how many of each run of `size` samples are real."""
+    if real_S.all():  # as nearly always
+        return np.full(len(real_S) // size, size, np.uint16)
+    return real_S.reshape(-1, size).sum(axis=1, dtype=np.uint16)
+
+
+def _mixed(sounds: list[np.ndarray], reals: list[np.ndarray], num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of some participants' sound, in order, and where any of it is real; silence of nobody."""
+    if not sounds:
+        return np.zeros(num_samples, np.float32), np.zeros(num_samples, bool)
+    heard_S, real_S = sounds[0], reals[0]
+    for sound_S, also_S in zip(sounds[1:], reals[1:], strict=True):
+        heard_S, real_S = heard_S + sound_S, real_S | also_S
+    return heard_S, real_S

@@ -46,7 +46,7 @@ def forge(out: Path, edit: Edit) -> None:
         for key, members in shards[shard["name"]].items():
             start = writer.position
             at = [
-                {"name": n, "offset": writer.add(f"{key}.{n}", d), "size": len(d), "sha256": hashlib.sha256(d).hexdigest()}
+                {"name": n, "offset": writer.add(f"{key}.{n}", [d]), "size": len(d), "sha256": hashlib.sha256(d).hexdigest()}
                 for n, d in members.items()
             ]
             digest = record.window_digest({m["name"]: m["sha256"] for m in at})

@@ -219,7 +219,7 @@ def plant_far_away(out: Path) -> str:
 def plant_part(out: Path) -> str:
     with open(out / ".staging/parts/x.tar", "wb") as file:
         tar = TarWriter(file)
-        tar.add(f"{KEY}-left-0000000.own_pcm.npy", b"x")
+        tar.add(f"{KEY}-left-0000000.own_pcm.npy", [b"x"])
         tar.close()
     assert session_of_part(Folder(f"{out}/.staging"), "parts/x.tar") == KEY
     return f".staging/parts/x.tar: member {KEY}-left-0000000.own_pcm.npy"
@@ -260,7 +260,7 @@ def test_the_bytes_of_a_session_are_found_under_another_name(held, out, purged):
     at = next(at for at in row["members"] if at["name"] == "own_pcm.npy")
     with open(out / ".staging/parts/x.tar", "wb") as file:
         tar = TarWriter(file)
-        tar.add("somebody-left-0000000.own_pcm.npy", data[at["offset"] - row["offset"] :][: at["size"]])
+        tar.add("somebody-left-0000000.own_pcm.npy", [data[at["offset"] - row["offset"] :][: at["size"]]])
         tar.close()
     assert left(out, [GONE]) == []
     assert left(out, [GONE], held) == [
