@@ -22,7 +22,9 @@ def to_samples(seconds: Fraction | Decimal | int | str, rate_hz: int = SAMPLE_RA
     """Samples of an exact time in seconds, rounded once, half to even. A float is refused: it has been rounded already."""
     if not isinstance(seconds, (Rational, Decimal, str)):  # numpy's float32 is no `float`, and newer Fractions would take it
         raise TypeError(f"seconds must be exact (Fraction, Decimal, int or str), got {type(seconds).__name__} {seconds!r}")
-    return round(Fraction(seconds) * rate_hz)
+    exact = seconds if type(seconds) is Fraction else Fraction(seconds)
+    samples, rest = divmod(exact.numerator * rate_hz, exact.denominator)  # as round(exact * rate_hz), in half the time
+    return samples + (2 * rest + (samples & 1) > exact.denominator)
 
 
 def num_ticks(num_samples: int) -> int:

@@ -66,8 +66,9 @@ def step(
 
 def by_tick(active_F: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Activity uint8 [T] of ticks: 1 where any of the tick's four frames is active. Frames that a last tick lacks count as inactive."""
-    missing = -len(active_F) % TICK_FRAMES
-    return np.pad(active_F, (0, missing)).reshape(-1, TICK_FRAMES).max(axis=1)
+    if missing := -len(active_F) % TICK_FRAMES:
+        active_F = np.pad(active_F, (0, missing))
+    return active_F.reshape(-1, TICK_FRAMES).max(axis=1)
 
 
 def _energy(pcm_FS: NDArray[np.int16]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """An array in pieces is the array, and its runs are numpy's own file."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def saved(array: np.ndarray) -> bytes:
 def test_runs_of_pieces_are_the_file_of_the_whole(lengths, width, dtype):
     whole = np.arange(sum(lengths) * width).astype(dtype).reshape(-1, width) if width else np.empty((sum(lengths), 0), dtype)
     cuts = np.cumsum([0, *lengths])
-    pieces = Pieces(whole.shape, dtype, [whole[a:b] for a, b in zip(cuts, cuts[1:], strict=False)])
+    pieces = Pieces(whole.shape, dtype, [whole[a:b] for a, b in pairwise(cuts)])
     runs = npy_runs(pieces)
     assert b"".join(runs) == saved(whole) and num_bytes(runs) == len(saved(whole))
     assert pieces.whole().tobytes() == whole.tobytes() and pieces.whole().shape == whole.shape

@@ -30,18 +30,15 @@ _MAX_STUMBLES = 16  # a demuxer that fails so often without a packet in between 
 BUFFER_BYTES = 1 << 18  # a call into Python per read of this size costs nothing
 
 
+# A packet and what came out of the decoder for it: any number of frames. The last packet of a stream is empty and flushes.
+Decoded = tuple[av.Packet, list]
+
+
 class Fault(NamedTuple):
     """A place in a stream where something could not be decoded. `reason` is the ledger's word for it."""
 
     reason: str
     message: str
-
-
-class Decoded(NamedTuple):
-    """A packet and what came out of the decoder for it: any number of frames. The last packet of a stream is empty and flushes."""
-
-    packet: av.Packet
-    frames: list
 
 
 class ByteReader:
@@ -137,14 +134,14 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     num_faults = num_stumbles = 0
     packets = container.demux(*streams)
+    packet = None
     while True:
-        packet = None
         try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            num_stumbles = 0
-            item: Decoded | Fault = Decoded(packet, packet.decode())
+            for packet in packets:
+                num_stumbles = 0
+                yield packet, packet.decode()
+                packet = None  # from here on it is the demuxer that fails
+            return
         except IndexError:
             if packet is None:  # PyAV also flushes streams that appeared in mid-file, which it does not know; ours have been flushed by now
                 return
@@ -157,8 +154,8 @@ def decoded(container: InputContainer, streams: Sequence[Stream], limits: LimitS
                 return
             if packet is None:  # the demuxer stumbled: it goes on behind the spot
                 packets = container.demux(*streams)
-            item = Fault("corrupt_packet", f"{error.strerror or type(error).__name__}{_place(packet)}")
-        yield item
+            fault, packet = Fault("corrupt_packet", f"{error.strerror or type(error).__name__}{_place(packet)}"), None
+            yield fault
 
 
 def name_of(source: Source) -> str:

@@ -17,7 +17,7 @@ import av
 
 from ...schemas.spec import LimitSpec
 from .containers import Fault, Source, decoded, open_media, pick
-from .pcm import JOINED_SAMPLES, AudioBlock, Joiner, timestamp
+from .pcm import JOINED_SAMPLES, AudioBlock, FrameKind, Joiner, kind_of, timestamp
 from .probe import MediaProbe, StreamProbe, probe
 from .subtitles import Cue, subtitles
 
@@ -51,38 +51,42 @@ def audio_blocks(source: Source, index: int, limits: LimitSpec) -> Generator[Aud
         stream = cast(av.AudioStream, pick(container, "audio", index, source))
         time_base = Fraction(stream.time_base)
         joiner = Joiner(time_base)
-        held: deque[av.AudioFrame] = deque()
+        held: deque[tuple[av.AudioFrame, FrameKind]] = deque()
         num_held = _HELD_FRAMES if container.format.name.startswith("mov") else 0
-        packet_stop = None
+        last_packet = known = None
         for item in decoded(container, [stream], limits):
             if isinstance(item, Fault):
                 yield from _drain(joiner, held)
                 yield item
                 continue
             packet, frames = item
-            if num_held and packet.size and packet.pts is not None and packet.duration:
-                packet_stop = packet.pts + packet.duration
+            if packet.size:
+                last_packet = packet
             for frame in frames:
-                if not (0 < frame.sample_rate <= limits.max_rate_hz and frame.layout.nb_channels <= limits.max_channels):
-                    yield from _drain(joiner, held)
-                    yield Fault("limit_format", f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels in mid-stream")
-                    return
+                kind = kind_of(frame)
+                if kind != known:
+                    rate_hz, _, channels = kind
+                    if not (0 < rate_hz <= limits.max_rate_hz and channels <= limits.max_channels):
+                        yield from _drain(joiner, held)
+                        yield Fault("limit_format", f"{rate_hz} Hz, {channels} channels in mid-stream")
+                        return
+                    known = kind
                 if num_held:
-                    held.append(frame)
+                    held.append((frame, kind))
                     if len(held) <= num_held:
                         continue
-                    frame = held.popleft()
-                if not joiner.takes(frame):
+                    frame, kind = held.popleft()
+                if not joiner.takes(frame, kind):
                     if joiner.num_samples:
                         yield joiner.block()
                     if frame.samples:
-                        joiner.start(frame)
+                        joiner.start(frame, kind)
                 if joiner.num_samples >= JOINED_SAMPLES:
                     yield joiner.block()
         if joiner.num_samples:
             yield joiner.block()
         if held:
-            yield from _without_padding([joiner.single(frame) for frame in held], stream, packet_stop)
+            yield from _without_padding([joiner.single(frame) for frame, _ in held], stream, _stop_of(last_packet))
 
 
 def pictures(source: Source, index: int, limits: LimitSpec) -> Generator[PictureFrame | Fault, None, None]:
@@ -94,15 +98,20 @@ def pictures(source: Source, index: int, limits: LimitSpec) -> Generator[Picture
             if isinstance(item, Fault):
                 yield item
                 continue
-            for frame in item.frames:
+            for frame in item[1]:
                 yield PictureFrame(timestamp(frame), time_base, frame, stream.sample_aspect_ratio or _SQUARE)
 
 
-def _drain(joiner: Joiner, held: deque[av.AudioFrame]) -> Iterator[AudioBlock]:
+def _drain(joiner: Joiner, held: deque[tuple[av.AudioFrame, FrameKind]]) -> Iterator[AudioBlock]:
     if joiner.num_samples:
         yield joiner.block()
     while held:
-        yield joiner.single(held.popleft())
+        yield joiner.single(held.popleft()[0])
+
+
+def _stop_of(packet: av.Packet | None) -> int | None:
+    """Where the packet ends, in units of its stream; None where it does not say."""
+    return packet.pts + packet.duration if packet is not None and packet.pts is not None and packet.duration else None
 
 
 def _without_padding(held: list[AudioBlock], stream: av.AudioStream, packet_stop: int | None) -> list[AudioBlock]:

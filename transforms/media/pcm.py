@@ -11,9 +11,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-JOINED_SAMPLES = 32_768  # a run this long is a block: a second or so, and what place.py resamples at once
+JOINED_SAMPLES = 65_536  # a run this long is a block: a second or two, and what place.py resamples at once
 _OFFSET_AND_SCALE = {"u8": (128, 128), "s16": (0, 1 << 15), "s32": (0, 1 << 31), "flt": (0, 1), "dbl": (0, 1)}
 _MAX_PLANES = 7  # PyAV looks for planes until it finds a null, which libav's table of eight does not end with
+
+
+FrameKind = tuple[int, str, int]  # rate in Hz, format, channels
 
 
 class AudioBlock(NamedTuple):
@@ -45,6 +48,11 @@ class AudioBlock(NamedTuple):
         return found
 
 
+def kind_of(frame: av.AudioFrame) -> FrameKind:
+    """What the frames of one block have in common."""
+    return frame.sample_rate, frame.format.name, frame.layout.nb_channels
+
+
 def timestamp(frame: av.AudioFrame | av.VideoFrame) -> int | None:
     """The frame's presentation time, else its decoding time, in units of its stream; None where it has neither."""
     return frame.pts if frame.pts is not None else frame.dts
@@ -62,29 +70,29 @@ class Joiner:
         self._time_base = time_base
         self._to_float = _FloatPcm()
         self._fifo: av.AudioFifo | None = None
-        self._kind: tuple[int, str, int] | None = None  # rate, format, channels of what the fifo was made for
+        self._kind: FrameKind | None = None  # of what the fifo was made for
         self._first: int | None = None
         self._frames: list[int] = []
         self._per_unit = self._next = 0  # time is counted in integers of a common fraction of a second
         self._alone: AudioBlock | None = None
 
-    def takes(self, frame: av.AudioFrame) -> bool:
+    def takes(self, frame: av.AudioFrame, kind: FrameKind) -> bool:
         """Whether the frame goes on where the last one ended; then it waits with it."""
         pts = frame.pts
-        if not self._frames or pts is None or pts * self._per_unit != self._next or _kind(frame) != self._kind:
+        if not self._frames or pts is None or pts * self._per_unit != self._next or kind != self._kind:
             return False
         self._add(frame)
         return True
 
-    def start(self, frame: av.AudioFrame) -> None:
+    def start(self, frame: av.AudioFrame, kind: FrameKind) -> None:
         """The frame waits; nothing else may."""
-        pts, kind = timestamp(frame), _kind(frame)
+        pts = timestamp(frame)
         if pts is None or not _is_joinable(kind):
             self._alone, self.num_samples = self.single(frame), frame.samples
             return
         if kind != self._kind:
             self._fifo, self._kind = av.AudioFifo(), kind
-        self._first, self._per_unit = pts, self._time_base.numerator * frame.sample_rate
+        self._first, self._per_unit = pts, self._time_base.numerator * kind[0]
         self._next = pts * self._per_unit
         self._add(frame)
 
@@ -111,11 +119,7 @@ class Joiner:
         self._next += num_samples * self._time_base.denominator
 
 
-def _kind(frame: av.AudioFrame) -> tuple[int, str, int]:
-    return frame.sample_rate, frame.format.name, frame.layout.nb_channels
-
-
-def _is_joinable(kind: tuple[int, str, int]) -> bool:
+def _is_joinable(kind: FrameKind) -> bool:
     _, name, channels = kind
     return name.removesuffix("p") in _OFFSET_AND_SCALE and channels <= _MAX_PLANES
 

@@ -28,7 +28,7 @@ from .spans import Span, resampled, samples_before
 from .tape import Tape
 
 PIECE_SAMPLES = 8192  # source samples that are booked at once: damage that runs on into the next piece is another event of its row
-RESAMPLED_PIECES = 4  # that are mixed and resampled at once; no bit depends on it
+RESAMPLED_PIECES = 8  # that are mixed and resampled at once; no bit depends on it
 MAX_LEVEL = 65536.0  # times full scale: beyond it a float sample is damage, not sound, and would ring through its neighbours
 
 
@@ -250,12 +250,10 @@ class AudioTrack:
         with np.errstate(over="ignore", invalid="ignore"):
             mono = _mean(samples_CS) if self._channel is None else samples_CS[self._channel]
             mono = mono if self._gain == 1 else mono * self._gain
-            level = np.abs(mono)
-            is_all_sound = not len(level) or bool(level.max() <= MAX_LEVEL)  # False for NaN too
-        if is_all_sound:
+        if not len(mono) or (mono.max() <= MAX_LEVEL and mono.min() >= -MAX_LEVEL):  # False for NaN too
             self._account.keep(len(mono))
         else:
-            is_sound = level <= np.float32(MAX_LEVEL)
+            is_sound = np.abs(mono) <= np.float32(MAX_LEVEL)
             mono = np.where(is_sound, mono, np.float32(0))
             self._book_damage(is_sound, piece_ends)
         self._tape.lay(self._span.resampler.step(mono))

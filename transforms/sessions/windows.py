@@ -19,7 +19,7 @@ from .. import activity, dmel, patches
 from .roles import View
 from .streams import OpenStreams
 
-BLOCK_TICKS = 20  # 4 s: enough to make each call cheap, small beside a window
+BLOCK_TICKS = 60  # 12 s: enough to make each call cheap, small beside a window
 
 Mix = tuple[str, ...]  # participants heard together
 

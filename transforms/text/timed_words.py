@@ -83,7 +83,7 @@ class WordSheet:
             self.reject("no_times", f"no start of {shown(words[0][0])}", number, len(words))
         elif first is None or last is None:
             self.reject("bad_time", f"{shown(start)} … {shown(stop)}: no time in seconds", number, len(words))
-        elif first < 0:
+        elif first.numerator < 0:
             self.reject("negative_time", f"{shown(start)} … {shown(stop)}", number, len(words))
         elif last < first:
             self.reject("inverted_time", f"{shown(start)} … {shown(stop)}: stops before it starts", number, len(words))
@@ -136,7 +136,7 @@ def seconds(value: Any) -> Fraction | None:
         exact = Fraction(f"{clock[1]}{whole}.{clock[5] or 0}")
     else:
         return None
-    return exact if abs(exact) <= MAX_SECONDS else None
+    return exact if abs(exact.numerator) <= MAX_SECONDS * exact.denominator else None
 
 
 _SHORT = reprlib.Repr()

@@ -20,6 +20,7 @@ from ...schemas.errors import CorpusError
 from ...schemas.layout import NUM_SLOTS, LayoutSpec, Slot
 from .queues import (
     NOTHING_RETURNED,
+    NOTHING_TYPED,
     BackgroundQueues,
     IdQueue,
     SayQueue,
@@ -102,7 +103,7 @@ class Carry:
         for slot, id_ in zip(self.background_slots, self.background_ids, strict=True):
             slots[slot].append(id_)
         say = SayQueue(self.say_ids, self.say_slots, self.say_due)
-        return say, IdQueue(self.typed_ids), tuple(IdQueue(tuple(ids)) for ids in slots)
+        return say, IdQueue(self.typed_ids), tuple(IdQueue(tuple(ids)) if ids else NOTHING_TYPED for ids in slots)
 
     def to_json(self) -> dict[str, list[int]]:
         """The six fields as lists of ints: the same keys and types in every window."""

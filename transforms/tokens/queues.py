@@ -41,7 +41,7 @@ class SayQueue:
 BackgroundQueues = tuple[IdQueue, ...]  # one a slot; `<end>` stands in it as an id
 
 NOTHING_TYPED = IdQueue()
-NOTHING_RETURNED: BackgroundQueues = (IdQueue(),) * NUM_SLOTS
+NOTHING_RETURNED: BackgroundQueues = (NOTHING_TYPED,) * NUM_SLOTS  # the same object: it is compared in every tick
 NOTHING_TO_SAY = SayQueue()
 
 

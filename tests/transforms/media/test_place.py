@@ -17,7 +17,7 @@ from media_makers import riff_wav, sound_file, with_garbage
 from microturn.schemas.errors import MediaError
 from microturn.schemas.spec import FeatureSpec, LimitSpec
 from microturn.transforms.media.decode import AudioBlock, Fault, StreamProbe, probe
-from microturn.transforms.media.place import AudioTrack
+from microturn.transforms.media.place import PIECE_SAMPLES, RESAMPLED_PIECES, AudioTrack
 from microturn.transforms.media.spans import samples_before
 from microturn.transforms.resample import resample
 from signals import noise
@@ -303,7 +303,7 @@ def test_a_read_decodes_no_further_than_it_must():
     track.read(16_000 * 2_999)  # 50 minutes before the file starts
     assert len(pulled) == 1
     track.read(16_000 * 2)
-    assert len(pulled) <= 10 + 4 * 8_192 // 1_600
+    assert len(pulled) <= 10 + (RESAMPLED_PIECES + 1) * PIECE_SAMPLES // 1_600
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "mkv"])
