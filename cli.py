@@ -37,6 +37,9 @@ BENCHES = {
 }
 
 
+NEAR = 0.7  # of difflib's ratio: a far guess is worse than none
+
+
 class Rooms(click.Group):
     """Finds commands in its table, and names the near miss of a mistyped one: click would suggest only what is imported already."""
 
@@ -54,7 +57,7 @@ class Rooms(click.Group):
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        close = difflib.get_close_matches(args[0], self.table, n=1)
+        close = difflib.get_close_matches(args[0].lower(), self.table, n=1, cutoff=NEAR)
         if close and args[0] not in self.table and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)

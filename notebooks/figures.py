@@ -1,5 +1,6 @@
 """Numbers as people read them. Nothing here is stored or compared; `–` stands for a share of nothing."""
 
+from ..pipelines.wording.counted import plural
 from ..schemas.clock import TICK_SAMPLES, clock_text
 
 
@@ -33,11 +34,6 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def counted(value: int, thing: str) -> str:
-    """`1 shard`, `66000 shards`: digits alone, for a terminal whose text may be searched."""
-    return f"{value} {plural(value, thing)}"
-
-
-def plural(value: int, thing: str) -> str:
-    """The thing's name after such a number."""
-    return thing if value == 1 else f"{thing}s"
+def numbered(value: int, thing: str) -> str:
+    """`1 shard`, `66\u202f000 shards`: for a page."""
+    return f"{number(value)} {plural(value, thing)}"

@@ -3,11 +3,11 @@
 Keys are read from the index, members by their byte ranges: nothing is read that was not asked for.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from ..pipelines.corpus import Corpus
+from ..pipelines.wording.near import keys_told
 from ..schemas import keys, record
 from ..schemas.errors import InputError
 from .survey import read_index
@@ -35,8 +35,7 @@ def full_key(text: str, known: Iterable[str]) -> str:
     if begun:
         more = f" … and {len(begun) - 3} more" if len(begun) > 3 else ""
         raise InputError(f"{len(begun)} windows begin with {text!r}", hint=f"they are {', '.join(begun[:3])}{more}")
-    near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known[:3]
-    raise InputError(f"no window begins with {text!r}", hint=f"near: {', '.join(near)}" if near else "the corpus holds no window")
+    raise InputError(f"no window begins with {text!r}", hint=keys_told(text, known))
 
 
 def row_of(corpus: Corpus, key: str, known: dict[str, str]) -> IndexRow:

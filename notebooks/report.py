@@ -13,7 +13,7 @@ from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
 from ..schemas.errors import InputError
 from ..transforms.tokens import tokenizer
 from . import page, report_input, report_sample, report_spent
-from .figures import hms, mib, number, share
+from .figures import hms, mib, number, numbered, share
 from .page import Html, tag
 from .sample import sample
 from .survey import Windows, survey
@@ -48,7 +48,7 @@ def _head(corpus: Corpus, held: Windows, went: Whereabouts) -> Html:
     sums = corpus.dataset["totals"]
     lost = share(sums["audio_dropped"], sums["audio_decoded"], 2)
     sound = f"{lost} of the audio was lost (dropped, or declared by its container and missing)"
-    lede = f"{sound}; {number(sums['rejected_sessions'])} sessions gave no window. {report_input.closing(went)}"
+    lede = f"{sound}; {numbered(sums['rejected_sessions'], 'session')} gave no window. {report_input.closing(went)}"
     numbers = (
         ("conversations", number(held.num_sessions)),
         ("conversation, h:mm:ss", hms(held.session_ticks)),
@@ -92,7 +92,7 @@ def _voices(held: Windows) -> Html:
         "Who is active",
         tag(
             "p",
-            f"Shares of {number(ticks)} ticks of 200 ms, by voice activity; a tick counts when any of its four frames is active.",
+            f"Shares of {numbered(ticks, 'tick')} of 200 ms, by voice activity; a tick counts when any of its four frames is active.",
             css="soft",
         ),
         page.stack(items, about="shares of ticks by who is active"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..schemas.clock import SAMPLE_RATE_HZ, clock_text
 from . import page
-from .figures import number, plural
+from .figures import number, numbered
 from .page import Html, tag
 from .whereabouts import Whereabouts
 
@@ -22,7 +22,7 @@ def input_section(went: Whereabouts) -> Html:
             tag("b", reason),
             stage,
             number(what.rows),
-            f"{number(what.units)} {plural(what.units, unit)}",
+            numbered(what.units, unit),
             _examples(what.examples),
         )
         for (entry, reason, stage, unit), what in went.reasons.items()
@@ -49,5 +49,5 @@ def _examples(rows: Sequence[Mapping[str, Any]]) -> Html:
 
 def closing(went: Whereabouts) -> Html:
     if went.faults:
-        return tag("span", f"{len(went.faults)} sums of the ledger are open.", css="bad")
+        return tag("span", f"The ledger has {numbered(len(went.faults), 'open sum')}.", css="bad")
     return page.text("Every sum of the ledger closes.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..pipelines.corpus import Corpus
 from ..schemas.clock import SAMPLE_RATE_HZ
 from . import page
-from .figures import ms, number, ratio, share
+from .figures import ms, number, numbered, ratio, share
 from .page import Html, tag
 from .sample import Sample
 from .survey import Windows
@@ -38,7 +38,7 @@ def transfers(seen: Sample) -> Html:
             f"{share(early, len(values))} begin early, {share(within, len(values))} within 200 ms either way.",
         ),
         page.histogram(bins, axis="seconds (bin's start; the outermost bins hold all beyond)", about="floor transfer offsets", marked=-low),
-        _sampled(seen, f"{number(len(values))} transfers"),
+        _sampled(seen, numbered(len(values), "transfer")),
     )
 
 
@@ -52,11 +52,11 @@ def tokens(corpus: Corpus, held: Windows, seen: Sample) -> Html:
         "Tokens",
         tag(
             "p",
-            f"{number(held.totals['num_tokens'])} tokens of the {corpus.layout.tokenizer} layout, "
+            f"{numbered(held.totals['num_tokens'], 'token')} of the {corpus.layout.tokenizer} layout, "
             f"{ratio(held.totals['num_tokens'], held.totals['num_ticks'])} a tick over all windows. By what a position is:",
         ),
         page.bars(items, about="tokens a tick by slot"),
-        _sampled(seen, f"{number(total)} tokens"),
+        _sampled(seen, numbered(total, "token")),
         tag("p", "Tokens a tick, window by window, all windows:"),
         page.histogram(_binned(held.tokens_per_tick, 10), axis="tokens a tick", about="windows by tokens a tick"),
     )
@@ -72,7 +72,7 @@ def text_lag(held: Windows, seen: Sample) -> Html:
         parts += [
             tag("p", f"Of single ids {share(seen.lags[0], total)} are said in the tick they are due:"),
             page.histogram(_capped(seen.lags), axis="ticks of 200 ms", about="ids by text lag"),
-            _sampled(seen, f"{number(total)} ids of own text and control"),
+            _sampled(seen, f"{numbered(total, 'id')} of own text and control"),
         ]
     if timed := sum(seen.timing.values()):
         parts.append(tag("p", f"{share(seen.timing['segment'], timed)} of the sample's words had only their segment's times.", css="soft"))
@@ -100,16 +100,16 @@ def streams(seen: Sample) -> Html:
         "Streams in time",
         tag("p", "What timestamps say against the count of samples; nothing of it is corrected but the offset. Absolute values:"),
         page.table(("", "median#", "nine of ten#", "worst#"), quantiles),
-        _sampled(seen, f"{number(len(used))} streams"),
-        tag("p", f"The {len(rows)} that lie furthest off:"),
+        _sampled(seen, numbered(len(used), "stream")),
+        tag("p", f"The {len(rows)} furthest off:"),
         page.table(head, rows),
     )
 
 
 def _sampled(seen: Sample, what: str) -> Html:
     if seen.num_windows == seen.of_windows:
-        return tag("p", f"{what}, from all {number(seen.of_windows)} windows.", css="soft")
-    some = f"a sample of {number(seen.num_windows)} of {number(seen.of_windows)} windows, chosen by sha256 of their keys"
+        return tag("p", f"{what}, from all {numbered(seen.of_windows, 'window')}.", css="soft")
+    some = f"a sample of {number(seen.num_windows)} of {numbered(seen.of_windows, 'window')}, chosen by sha256 of their keys"
     return tag("p", f"{what}, from {some}.", css="soft")
 
 

@@ -9,9 +9,10 @@ from ..pipelines.corpus import Corpus
 from ..pipelines.estimate import account
 from ..pipelines.estimate.account import Account
 from ..pipelines.estimate.figures import Estimate, Figures
+from ..pipelines.wording.counted import plural
 from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES
 from . import page
-from .figures import hms, mib, number, plural
+from .figures import hms, mib, number, numbered
 from .page import Html, tag
 
 Row = tuple[str, str, str, str]
@@ -32,19 +33,19 @@ def spent_section(corpus: Corpus) -> Html:
 
 def _told(kept: Account) -> Iterator[str]:
     spent, estimate = kept.spent, kept.estimate
-    where = f"{number(spent.workers)} {plural(spent.workers, 'worker')} on {number(spent.hosts)} {plural(spent.hosts, 'machine')}"
+    where = f"{numbered(spent.workers, 'worker')} on {numbered(spent.hosts, 'machine')}"
     yield f"What the last build added, and what it took with {where}; earlier builds are not in it."
     done = kept.actual.sessions + sum(kept.actual.rejected.values())
     if spent.featurised < kept.actual.sessions:
-        yield f"Of {number(done)} sessions {number(spent.featurised)} were decoded in its last run; the time of the others is not in it."
+        yield f"Of {numbered(done, 'session')} its last run decoded {number(spent.featurised)}; the time of the others is not in it."
     if spent.cpu_s and spent.conversation_s:
         yield f"{spent.conversation_s / spent.cpu_s:.0f} hours of conversation a core-hour."
     if estimate is None:
         yield "Nothing was estimated: build --dry-run --json gives what build --estimate compares."
         return
     sample = "all" if estimate.looked_at == estimate.of else f"{number(estimate.looked_at)} of {number(estimate.of)}"
-    pieces = f"{number(estimate.attempts)} pieces, {estimate.attempted_s:.0f} s in all"
-    yield f"The estimate is from the headers of {sample} sessions and {pieces}."
+    pieces = f"{numbered(estimate.attempts, 'piece')}, {estimate.attempted_s:.0f} s in all"
+    yield f"The estimate is from the headers of {sample} {plural(estimate.of, 'session')} and {pieces}."
     if not kept.same_plan:
         yield "It was made of another plan: sessions, their files or the spec have changed since."
 

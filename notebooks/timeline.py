@@ -1,25 +1,27 @@
 """The ticks of a window in two columns for a terminal: left what is perceived, right what is performed after it; events in the margin.
 
-In: a record and what it was made with. Out: a rich renderable, as wide as the console it is printed on. Every mark reads without colour:
-"text" and <names> are tokens, (words) are labels, bars are levels of 50 ms frames.
+In: a record and what it was made with. Out: a rich renderable, as wide as the console it is printed on; where that is narrow, what is
+performed stands below what is perceived. Every mark reads without colour: "text" and <names> are tokens, (words) are labels, bars are
+levels of 50 ms frames.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..pipelines.wording.counted import counted
 from ..schemas.clock import TICK_SAMPLES, clock_text
 from ..schemas.layout import LayoutSpec
 from ..schemas.record import Record
 from ..transforms.tokens.tokenizer import Tokenizer
-from .figures import counted
 from .ticks import Tick, printable, ticks
 
 MIN_QUIET = 3  # so many quiet ticks in a row become one line
+WIDE = 80  # columns of a terminal from which on there is room for two
 EVENT_WIDTH = 20  # two lanes and "turn assistant"
 SHOWN_TICKS = 50  # of a window of which no range was asked for: 10 s
 LEGEND = (
@@ -54,21 +56,61 @@ def timeline(
     rows = [t for t in ticks(record, layout, tokenizer) if start_tick <= t.tick < stop_tick or (t.tick == -1 and start_tick == 0)]
     margins = _margins([*earlier_events, *record.events], view, first, first + record.num_ticks)
     name_them = sum(map(len, record.meta["heard"])) > 1
+    table = _Ticks(runs=tuple(_runs(rows, margins)), margins=margins, name_them=name_them)
+    return Group(Text(header(record)), Text(""), table, Text(""), Text(LEGEND, style="dim"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ticks:
+    """The table of the ticks: its shape follows from the width that it is printed in."""
+
+    runs: tuple[list[Tick], ...]
+    margins: Mapping[int, Margin]
+    name_them: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        yield self._wide() if options.max_width >= WIDE else self._narrow()
+
+    def _wide(self) -> Table:
+        table = _clocked()
+        table.add_column("events", width=EVENT_WIDTH)
+        table.add_column("perceived", ratio=1, overflow="fold")
+        table.add_column("│", no_wrap=True, width=1)
+        table.add_column("performed → next tick", ratio=1, overflow="fold")
+        for tick, margin, quiet in self._rows():
+            seen, done = (quiet, "") if quiet else (_perceived(tick, self.name_them), _performed(tick))
+            table.add_row(_clock(tick.tick), str(tick.tick), _events(margin), seen, "│", done, style="dim" if quiet else None)
+        return table
+
+    def _narrow(self) -> Table:
+        """One below the other: events, what is perceived, and behind an arrow what is performed."""
+        table = _clocked()
+        table.add_column("", no_wrap=True, width=2)
+        table.add_column("perceived\n→ performed", ratio=1, overflow="fold")
+        for tick, margin, quiet in self._rows():
+            seen = Text(quiet) if quiet else _perceived(tick, self.name_them)
+            parts = [*(Text(name, style="yellow") for name in margin.names), *([seen] if seen.plain.strip() else [])]
+            if not quiet:
+                parts.append(Text("→ ").append_text(_performed(tick)))
+            table.add_row(_clock(tick.tick), str(tick.tick), margin.lanes, Text("\n").join(parts), style="dim" if quiet else None)
+        return table
+
+    def _rows(self) -> Iterator[tuple[Tick, Margin, str]]:
+        """(tick, its margin, "" or the words for a quiet run that begins with it)."""
+        none = Margin(lanes="  ", names=())
+        for run in self.runs:
+            if len(run) >= MIN_QUIET:
+                yield run[0], none, _quiet(run)
+            else:
+                yield from ((tick, self.margins.get(tick.tick, none), "") for tick in run)
+
+
+def _clocked() -> Table:
+    """A table with the columns of the time."""
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("clock", no_wrap=True, width=9)
     table.add_column("tick", justify="right", no_wrap=True, width=6)
-    table.add_column("events", width=EVENT_WIDTH)
-    table.add_column("perceived", ratio=1, overflow="fold")
-    table.add_column("│", no_wrap=True, width=1)
-    table.add_column("performed → next tick", ratio=1, overflow="fold")
-    for run in _runs(rows, margins):
-        if len(run) >= MIN_QUIET:
-            table.add_row(_clock(run[0].tick), str(run[0].tick), "", _quiet(run), "│", "", style="dim")
-        else:
-            for tick in run:
-                margin = margins.get(tick.tick, Margin(lanes="  ", names=()))
-                table.add_row(_clock(tick.tick), str(tick.tick), _events(margin), _perceived(tick, name_them), "│", _performed(tick))
-    return Group(Text(header(record)), Text(""), table, Text(""), Text(LEGEND, style="dim"))
+    return table
 
 
 def header(record: Record) -> str:

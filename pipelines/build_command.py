@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from ..schemas.clock import SAMPLE_RATE_HZ, TICK_SAMPLES, clock_text
 from ..schemas.errors import InputError, MicroturnError
 from ..schemas.spec import FeatureSpec
 from .input.options import DEFAULT_SPLITS, layout_of, spec_of, splits_of
-from .size import Size
+from .wording.counted import counted
+from .wording.size import Real, Size
 
 if TYPE_CHECKING:
     from .estimate.figures import Estimate, Spent
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 SAMPLE = 200  # as pipelines/estimate/look.py has it, which the list of options must not import
 OF_A_DRY_RUN = ("sample", "cores", "as_json", "write_manifest")
 EXIT_FAILED, EXIT_DROPPED, EXIT_UNSETTLED, EXIT_INTERRUPTED = 1, 3, 4, 130
+MAX_SILENCE_S = 7 * 24 * 3600  # whoever waits longer waits for ever
 MAX_SHOWN = 10
+LINES_OF_WORKERS = ("beam_control_read", "read_grpc_client_inputs", "run_worker")  # Beam's threads that end with the worker they speak to
 
 
 @click.command("build", context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
@@ -41,15 +45,25 @@ MAX_SHOWN = 10
 @click.option("--print-spec", is_flag=True, help="Print the feature spec that would be used, and stop.")
 @click.option("--tokenizer", default="bytes", show_default=True, help="bytes, inkling (needs microturn[oracle]), or a tokenizer.json.")
 @click.option(
-    "--split", "splits", metavar="SHARES", help=f"Shares, by hash of group or session.  [default: the corpus's, or {DEFAULT_SPLITS}]"
+    "--split",
+    "splits",
+    metavar="SHARES",
+    help="NAME=SHARE,NAME=SHARE in any unit, as 98 and 2 or 0.98 and 0.02; by hash of group or session."
+    f"  [default: the corpus's, or {DEFAULT_SPLITS}]",
 )
 @click.option("--shard-bytes", default="512MiB", show_default=True, type=Size(), help="A shard closes past so many bytes.")
-@click.option("--max-drop-ratio", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="A larger dropped share: exit code 3.")
+@click.option("--max-drop-ratio", default=0.05, show_default=True, type=Real(0, 1), help="A larger dropped share: exit code 3.")
 @click.option("--staging", default="", metavar="URI", help="Where parts and receipts lie.  [default: OUT/.staging]")
 @click.option("--keep-parts", is_flag=True, help="Leave the parts in the staging folder after the commit.")
 @click.option("--rehash", is_flag=True, help="Hash every input file again, whatever its size and time say.")
 @click.option("--pseudonymise", metavar="SALT", help="Replace speakers by salted hashes.")
-@click.option("--hang-after", default=600.0, show_default=True, help="Seconds without progress after which a decoder is given up.")
+@click.option(
+    "--hang-after",
+    default=600.0,
+    show_default=True,
+    type=Real(1, MAX_SILENCE_S),
+    help="Seconds without progress after which a decoder is given up.",
+)
 @click.option("--allow-mixed-toolchain", is_flag=True, help="Take workers or a corpus of other versions; bytes may differ.")
 @click.option(
     "--progress-file", default="", metavar="PATH", help="JSON, replaced once a second.  [default: progress.json in the staging folder]"
@@ -133,6 +147,7 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     from .input.inputs import read_sessions, refuse_entangled
     from .input.plan import make_plan
     from .progress import PROGRESS, Pace, ProgressFile, told
+    from .reshard.purge import REPORT
     from .runners import workers
     from .sessions.toolchain import toolchain_digest
     from .storage.folders import Folder
@@ -150,6 +165,7 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     splits = splits or (read_dataset(Folder(out)) or {}).get("splits") or splits_of(DEFAULT_SPLITS)
     toolchain = toolchain_digest()
     plan = make_plan(given.sessions, root=given.root, spec=spec, toolchain=toolchain, splits=splits, salt=salt or "", unnamed=given.unnamed)
+    plan = run.without_withdrawn(plan, Folder(out), say)  # told of a dry run too; the build looks again when nobody else is at work in OUT
     settings = run.Settings(
         out=out,
         staging=options["staging"],
@@ -174,7 +190,7 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     spent: Spent | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console) as bar:
-        task = bar.add_task(f"featurising {len(plan.items)} sessions", total=None, pace="")
+        task = bar.add_task(f"featurising {counted(len(plan.items), 'session')}", total=None, pace="")
 
         def show(standing: "Standing") -> None:
             nonlocal spent
@@ -208,6 +224,8 @@ def _build(console: Console, input_: str, out: str, spec: FeatureSpec, options: 
     if verdict.rejected:
         _tell(console, "dropped", tuple(_reasons(out, dataset)))
     _summary(console, out, dataset, verdict)
+    if dataset != before and Folder(out).exists(REPORT):
+        say(f"{REPORT} tells of the corpus as it was before: `microturn report {out}` writes it anew")
     return _exit_code(console, dataset["totals"], options["max_drop_ratio"])
 
 
@@ -216,7 +234,7 @@ def _dry_run(console: Console, plan: "Plan", settings: "Settings", given: "Input
     from . import dry_run
 
     if given.unnamed:
-        console.print(f"{len(given.unnamed)} files have names that are not UTF-8: the build drops them")
+        console.print(f"not UTF-8, and dropped by the build: the names of {counted(len(given.unnamed), 'file')}")
     if options["write_manifest"]:
         dry_run.write_manifest(options["write_manifest"], given.sessions, given.root)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -260,7 +278,7 @@ def _standing(standing: "Standing", num_sessions: int) -> str:
         return standing.phase
     inside = f", {clock_text(standing.longest_s * SAMPLE_RATE_HZ)} into the longest" if standing.longest_s else ""
     dropped = f", {standing.dropped} dropped" if standing.dropped else ""
-    return f"featurising, {standing.sessions} of {num_sessions} sessions done{dropped}{inside}"
+    return f"featurising, {standing.sessions} of {counted(num_sessions, 'session')} done{dropped}{inside}"
 
 
 def _exit_code(console: Console, totals: dict[str, int], limit: float) -> int:
@@ -301,7 +319,7 @@ def printable(text: str) -> str:
 
 def _words_told(totals: dict[str, int]) -> str:
     unsaid = f", {totals['words_unsaid']} of them never said" if totals["words_unsaid"] else ""
-    unreadable = f"; {totals['unreadable']} transcripts could not be read, ledger/ says why" if totals["unreadable"] else ""
+    unreadable = f"; {counted(totals['unreadable'], 'transcript')} could not be read, ledger/ says why" if totals["unreadable"] else ""
     return f"{totals['words_kept']} of {totals['words_found']} kept{unsaid}{unreadable}"
 
 
@@ -314,7 +332,7 @@ def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: "Verd
         counts += f", {verdict.absent} no longer in the input"
     for name, value in (
         ("sessions", f"{totals['num_sessions']} ({counts})"),
-        ("windows", f"{totals['num_windows']} in {len(dataset['shards'])} shards, {totals['size_bytes'] / 2**20:.1f} MiB"),
+        ("windows", f"{totals['num_windows']} in {counted(len(dataset['shards']), 'shard')}, {totals['size_bytes'] / 2**20:.1f} MiB"),
         ("micro-turns", f"{totals['num_ticks']} ({clock_text(totals['num_ticks'] * TICK_SAMPLES)} in all views)"),
         ("tokens", totals["num_tokens"]),
         ("audio lost", f"{shares(totals).audio:.2%}"),
@@ -330,8 +348,12 @@ def _summary(console: Console, out: str, dataset: dict[str, Any], verdict: "Verd
 def quiet_beam() -> None:
     """What Beam logs of an interrupt, and of faults that we say in words."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)  # tracebacks of what we say in words
+    lost = ("worker.data_plane", "portability.fn_api_runner.worker_handlers")  # a worker's line, when Ctrl-C or a kill ends the worker
+    for name in ("common", *lost):
+        logging.getLogger(f"apache_beam.runners.{name}").setLevel(logging.CRITICAL)  # tracebacks of what we say in words
     logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)  # repeats what its workers say
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
         handler.addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())
+    before = threading.excepthook
+    threading.excepthook = lambda args: None if args.thread and args.thread.name in LINES_OF_WORKERS else before(args)

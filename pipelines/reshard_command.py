@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .input.options import layout_of, splits_of
-from .size import Size
+from .wording.counted import counted
+from .wording.size import Size
 
 if TYPE_CHECKING:
     from .corpus.withdrawn import Listed
@@ -23,12 +24,17 @@ EXIT_INTERRUPTED = 130
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="CORPUS [MORE]... [OUT] [BEAM OPTIONS]...")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Local worker processes.")
 @click.option("--shard-bytes", type=Size(), help="A shard closes past so many bytes, e.g. 512MiB.  [default: the first corpus's]")
-@click.option("--split", "splits", metavar="SHARES", help="Divide anew, by hash of group or session.  [default: as they are]")
+@click.option(
+    "--split",
+    "splits",
+    metavar="SHARES",
+    help="Divide anew, NAME=SHARE,NAME=SHARE in any unit, as 98 and 2 or 0.98 and 0.02.  [default: as they are]",
+)
 @click.option("--move-given", is_flag=True, help="With --split: also move sessions whose split a manifest named.")
 @click.option(
     "--tokenizer", help="Make tokens anew: bytes, inkling (needs microturn[oracle]), or a tokenizer.json.  [default: as they are]"
 )
-@click.option("--drop", metavar="LIST", help="Leave out the sessions that the file LIST names, an id or key on each line.")
+@click.option("--drop", metavar="LIST", help="Leave out what LIST names: an id, key or speaker:NAME a line.")
 @click.option("--missing-ok", is_flag=True, help="With --drop: names that are in no corpus are no mistake.")
 @click.option("--staging", default="", metavar="URI", help="Where parts and receipts of the builds lie.  [default: each corpus's .staging]")
 @click.pass_context
@@ -37,9 +43,11 @@ def reshard_command(ctx: click.Context, arguments: tuple[str, ...], **options: A
 
     Other shard sizes, splits or tokens, several corpora as one, sessions left out: OUT is what one build of those recordings would have
     written, byte for byte, however the corpora grew. Every member is hashed on its way; one that is damaged stops it, and is named.
+    Corpora that were divided by different shares become one only with --split, those of different tokens only with --tokenizer.
 
     With --drop and without OUT the CORPUS itself is purged: shards that held such a session are written again without it, and then
     everything of it is deleted, receipts, parts and report.html too. Later builds leave it out, by the hash of its key in dataset.json.
+    A line `speaker:NAME` is every session in which this person takes part, named as in meta.json, by a pseudonym if it has one.
     `microturn verify CORPUS --absent LIST` proves it. The same command again finishes what was interrupted.
 
     Options that are not listed here go to Beam, written with “=”: --runner=DaskRunner, …
@@ -54,7 +62,7 @@ def reshard_command(ctx: click.Context, arguments: tuple[str, ...], **options: A
     Exit codes:
       0  written
       1  failed; nothing was changed
-      2  wrong usage, or LIST names a session that is not there
+      2  wrong usage, or LIST names a session or speaker that is not there
     """
     console = Console(stderr=True)
     sources, out, beam = _apart(ctx, arguments, options)
@@ -134,7 +142,7 @@ def _reshard(console: Console, sources: list[str], out: str, options: dict[str, 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"looking into {num_shards} shards", total=None)
+        task = bar.add_task(f"looking into {counted(num_shards, 'shard')}", total=None)
 
         def show(standing: "Standing") -> None:
             if standing.phase != "featurising":
@@ -162,10 +170,10 @@ def _reshard(console: Console, sources: list[str], out: str, options: dict[str, 
 
 def _summary(console: Console, out: str, dataset: dict[str, Any], drop: "Listed") -> None:
     totals, digests = dataset["totals"], dataset["digests"]
-    dropped = f", {len(drop.held)} dropped now, {len(drop.gone)} before" if drop.keys else ""
+    dropped = f", {len(drop.held)} dropped now, {len(drop.gone)} before" if drop.num_names else ""
     for name, value in (
         ("sessions", f"{totals['num_sessions']}{dropped}"),
-        ("windows", f"{totals['num_windows']} in {len(dataset['shards'])} shards, {totals['size_bytes'] / 2**20:.1f} MiB"),
+        ("windows", f"{totals['num_windows']} in {counted(len(dataset['shards']), 'shard')}, {totals['size_bytes'] / 2**20:.1f} MiB"),
         ("tokens", totals["num_tokens"]),
         ("content digest", digests["content"]),
         ("layout digest", digests["layout"]),

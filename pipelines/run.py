@@ -20,7 +20,7 @@ from ..transforms.tokens import tokenizer
 from . import runners
 from .corpus import rejected
 from .corpus.commit import dataset_digest, next_numbers, read_dataset
-from .corpus.withdrawn import are_withdrawn
+from .corpus.withdrawn import SPEAKER, are_withdrawn
 from .graph import Build, BuildCorpus
 from .input.options import DEFAULT_SPLITS, SHARD_BYTES, splits_of
 from .input.plan import Plan
@@ -33,6 +33,8 @@ from .storage.lease import Lease
 from .storage.parts import PARTS
 from .storage.tables import read_table
 from .watch import Standing, Watch, input_bytes
+from .wording.counted import counted
+from .wording.shares import shares_of, splits_told
 
 STAGING = ".staging"
 
@@ -117,20 +119,22 @@ def _finish_purge(out: Folder, staging: Folder, tell: Callable[[str], None]) -> 
     dataset = read_dataset(out)
     left = are_withdrawn(sorted(sessions_with_receipts(staging)), dataset) if dataset and dataset.get("withdrawn") else []
     if left:
-        tell(f"{len(left)} withdrawn sessions had left something in {staging.uri}: it is deleted now")
+        tell(f"{counted(len(left), 'withdrawn session')} had left something in {staging.uri}: it is deleted now")
         clean(out, staging, dataset, set(left))
 
 
 def without_withdrawn(plan: Plan, out: Folder, tell: Callable[[str], None]) -> Plan:
-    """The plan less the sessions that this corpus was told to drop: nothing of them is looked at, and nothing written. Raises InputError
-    when there is no other."""
+    """The plan less the sessions that this corpus was told to drop, and those of people whom it was: nothing of them is looked at, and
+    nothing written. Raises InputError when there is no other."""
     sessions = [*(item.key for item in plan.items), *(receipt.session for receipt in plan.rejected)]
-    gone = set(are_withdrawn(sessions, read_dataset(out)))
+    dataset = read_dataset(out)
+    gone = set(are_withdrawn(sessions, dataset))
+    gone |= {item.key for item in plan.items if are_withdrawn((SPEAKER + person.speaker for person in item.session.participants), dataset)}
     if not gone:
         return plan
     if len(gone) == len(set(sessions)):
         raise InputError(f"every session of the input was withdrawn from {out.uri}", hint="`microturn reshard --drop` did it; it is final")
-    tell(f"{len(gone)} sessions of the input were withdrawn from {out.uri}, and are left out")
+    tell(f"{counted(len(gone), 'session')} of the input left out: withdrawn from {out.uri}")
     items = tuple(item for item in plan.items if item.key not in gone)
     return replace(plan, items=items, rejected=tuple(receipt for receipt in plan.rejected if receipt.session not in gone))
 
@@ -180,8 +184,8 @@ def refuse_other(before: Mapping[str, Any] | None, settings: Settings, toolchain
     for name, digest in (("spec", settings.spec.digest()), ("layout_spec", settings.layout.digest())):
         if digests[name] != digest:
             raise CorpusError(f"{settings.out} holds a corpus of another {name}: {digests[name][:12]}, asked for {digest[:12]}", hint=hint)
-    if _shares(before["splits"]) != _shares(settings.splits):
-        given = ",".join(f"{name}={share:g}" for name, share in sorted(before["splits"].items()))
+    if shares_of(before["splits"]) != shares_of(settings.splits):
+        given = splits_told(before["splits"])
         raise CorpusError(
             f"{settings.out} was split otherwise, {given}: a group of recordings could fall apart", hint=f"--split {given}, or {hint}"
         )
@@ -198,15 +202,9 @@ def _refuse_damaged(out: Folder, before: Mapping[str, Any] | None) -> None:
         name = f"shards/{shard['name']}.tar"
         found = out.size(name) if out.exists(name) else -1
         if found != shard["size_bytes"]:
-            state = f"has {found} bytes, not {shard['size_bytes']}" if found >= 0 else "is not there"
+            state = f"has {counted(found, 'byte')}, not {shard['size_bytes']}" if found >= 0 else "is not there"
             hint = "bring it back, or delete dataset.json and build again: everything is made anew, with the same bytes"
             raise CorpusError(f"{out.uri}: {name} {state}", hint=hint)
-
-
-def _shares(splits: Mapping[str, float]) -> dict[str, float]:
-    """Shares of 1: 98 to 2 and 0.98 to 0.02 split alike. Rounded, for they are written as decimals."""
-    total = sum(splits.values())
-    return {name: round(share / total, 12) for name, share in splits.items() if share}
 
 
 def committed_in(out: Folder, before: Mapping[str, Any] | None) -> dict[str, str]:

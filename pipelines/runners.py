@@ -2,8 +2,9 @@
 
 import argparse
 import contextlib
-import difflib
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,13 +12,17 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.transforms import environments
 from google.protobuf import struct_pb2
 
 from ..schemas.errors import InputError, MicroturnError
+from .wording.near import near
 
 LOCAL = ("DirectRunner", "FnApiRunner")
 PARTITIONS_PER_CORE = 4
 CONNECT_S = 30
+PROCESSES = "multi_processing"
+LOCAL_WORKER = "-P -m microturn.pipelines.local_worker"  # -P: no module of the folder that we happen to stand in
 DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
@@ -33,7 +38,11 @@ def make(arguments: Sequence[str], *, num_elements: int) -> tuple[Any, PipelineO
         direct = options.view_as(DirectOptions)
         if direct.direct_num_workers == 0:
             direct.direct_num_workers = os.cpu_count() or 1
-        return FnApiRunner(provision_info=_quiet_workers()), options
+        environment = None
+        if direct.direct_running_mode == PROCESSES:
+            direct.direct_running_mode = None  # else Beam starts a command of its own
+            environment = environments.SubprocessSDKEnvironment.from_command_string(f"exec {shlex.quote(sys.executable)} {LOCAL_WORKER}")
+        return FnApiRunner(environment, provision_info=_quiet_workers()), options
     if name == DASK:
         from apache_beam.runners.dask.dask_runner import DaskOptions
 
@@ -82,7 +91,7 @@ def in_words(again: str) -> Iterator[None]:
 
 def workers(num: int) -> list[str]:
     """Beam's arguments for `num` local worker processes; one runs in memory."""
-    return [] if num == 1 else [f"--direct_num_workers={num}", "--direct_running_mode=multi_processing"]
+    return [] if num == 1 else [f"--direct_num_workers={num}", f"--direct_running_mode={PROCESSES}"]
 
 
 def refuse_unknown(arguments: Sequence[str], ours: Sequence[str] = ()) -> None:
@@ -100,7 +109,7 @@ def refuse_unknown(arguments: Sequence[str], ours: Sequence[str] = ()) -> None:
     for argument in arguments:
         flag = argument.split("=", 1)[0]
         if argument.startswith("-") and flag not in known:
-            close = difflib.get_close_matches(flag, sorted({*known, *ours}), n=1)
+            close = near(flag, ours) or near(flag, sorted(known))
             raise InputError(f"no such option: {flag}", hint=f"did you mean {close[0]}?" if close else "see --help, and Beam's options")
 
 

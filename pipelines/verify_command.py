@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from .corpus.verify import Findings
+from .wording.counted import counted
 
 if TYPE_CHECKING:
     from .corpus.withdrawn import Listed
@@ -21,7 +22,7 @@ MAX_SHOWN = 50
 @click.option("--infer", is_flag=True, help="Read the folder INPUT by its layout even where it has a manifest.jsonl.")
 @click.option("--pseudonymise", default="", metavar="SALT", help="The salt that the corpus was built with.")
 @click.option("--tokenizer", "tokenizer_path", default="", metavar="FILE", help="The tokenizer.json, when the corpus was built with one.")
-@click.option("--absent", "absent", metavar="LIST", help="Also search every file for the sessions that LIST names, one a line.")
+@click.option("--absent", "absent", metavar="LIST", help="Also search every file for what LIST names: an id, key or speaker:NAME a line.")
 @click.option("--missing-ok", is_flag=True, help="With --absent: names that this corpus never held are no mistake.")
 @click.option("--of", "old", metavar="CORPUS", help="With --absent: also search for the bytes that these sessions have in this corpus.")
 @click.option("--staging", default="", metavar="URI", help="With --absent: where parts and receipts lie.  [default: OUT/.staging]")
@@ -53,7 +54,8 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
         task = bar.add_task("verifying shards", total=None)
         found = verify(corpus, options["tokenizer_path"], lambda done, total: bar.update(task, completed=done, total=max(total, 1)))
     console.print(
-        f"{found.num_shards} shards, {found.num_windows} windows, {found.num_bytes / 2**20:.1f} MiB, {found.num_ledger_rows} ledger rows"
+        f"{counted(found.num_shards, 'shard')}, {counted(found.num_windows, 'window')}, {found.num_bytes / 2**20:.1f} MiB, "
+        f"{counted(found.num_ledger_rows, 'ledger row')}"
     )
     faults = list(found.faults)
     if options["input_"]:
@@ -65,7 +67,7 @@ def verify_command(ctx: click.Context, out: str, **options: Any) -> None:
         click.echo(fault)
     if len(faults) > MAX_SHOWN:
         click.echo(f"… and {len(faults) - MAX_SHOWN} more")
-    console.print(f"[red]{len(faults)} differences[/red]" if faults else "[green]verified: everything is as claimed[/green]")
+    console.print(f"[red]{counted(len(faults), 'difference')}[/red]" if faults else "[green]verified: everything is as claimed[/green]")
     ctx.exit(1 if faults else 0)
 
 
@@ -90,7 +92,7 @@ def _against(console: Console, corpus: Any, options: dict[str, Any], against: An
             options["tokenizer_path"],
             lambda done, total: bar.update(task, completed=done, total=max(total, 1)),
         )
-    console.print(f"{found.num_windows} windows made again from the raw files, {found.num_bytes / 2**20:.1f} MiB compared")
+    console.print(f"{counted(found.num_windows, 'window')} made again from the raw files, {found.num_bytes / 2**20:.1f} MiB compared")
     return found
 
 
@@ -111,16 +113,16 @@ def _absent(console: Console, listed: "Listed", out: str, options: dict[str, Any
     from .corpus.reader import Corpus
 
     old = Corpus.open(options["old"]) if options["old"] else None
-    num = listed.num_names
+    names = counted(listed.num_names, "name")
     payloads, shared = payloads_of(old, listed) if old else (frozenset(), 0)
     with Progress(console=console) as bar:
-        task = bar.add_task(f"searching for {num} names", total=None)
+        task = bar.add_task(f"searching for {names}", total=None)
         found = search(
             places_of(out, options["staging"]), listed, payloads, lambda done, total: bar.update(task, completed=done, total=max(total, 1))
         )
-    console.print(f"searched for {num} names in {found.told()}", highlight=False, soft_wrap=True)
+    console.print(f"searched for {names} in {found.told()}", highlight=False, soft_wrap=True)
     if old:
-        told = f"and for {len(payloads)} payloads that only they have in {options['old']}; {shared} more are in sessions that stay too"
+        told = f"and for {counted(len(payloads), 'payload')} that only they have in {options['old']}; {shared} more lie in others too"
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     if not found.places:
         console.print("nothing of them is there; copies elsewhere, and what was trained on them, are not looked at")

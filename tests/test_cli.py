@@ -21,6 +21,7 @@ HELP = Path(__file__).parent / "goldens" / "help"
 COLUMNS = 100
 BENCHES = [f"bench {name}" for name in cli.BENCHES]
 NAMES = [*cli.COMMANDS, *BENCHES]
+FLOAT = click.types.FloatParamType
 UNITS = re.compile(r"seconds|samples|ticks|hours|bytes|share", re.IGNORECASE)
 
 
@@ -93,9 +94,10 @@ def test_a_mistyped_bench_gets_its_near_miss():
     assert result.exit_code == 2 and "No such command 'laoder'. Did you mean 'loader'?" in result.stderr
 
 
-def test_a_command_near_to_none_is_refused_without_a_guess():
-    result = run("zzz")
-    assert result.exit_code == 2 and "No such command 'zzz'." in result.stderr and "Did you mean" not in result.stderr
+@pytest.mark.parametrize("typed", ["zzz", "repair", "speech", "clean"])
+def test_a_command_near_to_none_is_refused_without_a_guess(typed):
+    result = run(typed)
+    assert result.exit_code == 2 and f"No such command {typed!r}." in result.stderr and "Did you mean" not in result.stderr
 
 
 def test_a_mistyped_option_gets_its_near_miss():
@@ -108,11 +110,29 @@ def test_every_option_says_what_it_does_in_which_unit_and_its_default(name, opti
     ctx = click.Context(command(name))
     shown = option.get_help_record(ctx)
     assert shown is not None and shown[1].partition("  [")[0].rstrip().endswith("."), shown
-    if isinstance(option.type, click.types.FloatParamType):
+    if isinstance(option.type, FLOAT):
         assert UNITS.search(" ".join(shown)), shown
     default = option.get_default(ctx)
     if isinstance(default, (str, int, float)) and default != "" and not option.is_flag:
         assert "default: " in shown[1], shown
+
+
+@pytest.mark.parametrize("name, option", [o for o in options() if isinstance(o.values[1].type, click.types.IntParamType | FLOAT)])
+def test_every_number_has_a_range(name, option):
+    """A number that makes no sense is refused where it was typed, not an hour later."""
+    assert isinstance(option.type, click.IntRange | click.FloatRange) and option.type.min is not None
+
+
+@pytest.mark.parametrize("option", ["--hang-after=-1", "--hang-after=0", "--hang-after=nan", "--hang-after=inf", "--max-drop-ratio=nan"])
+def test_a_build_refuses_numbers_that_make_no_sense(option):
+    result = run("build", "raw", "corpus", option)
+    assert result.exit_code == 2 and f"Invalid value for '{option.partition('=')[0]}'" in result.stderr
+
+
+@pytest.mark.parametrize("hours", ["-1", "0", "nan", "inf"])
+def test_no_recordings_are_made_of_hours_that_are_none(hours, tmp_path):
+    result = run("synth", str(tmp_path / "raw"), "--hours", hours)
+    assert result.exit_code == 2 and "Invalid value for '--hours'" in result.stderr and not (tmp_path / "raw").exists()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bench"])

@@ -1,8 +1,9 @@
 """Proof that sessions are gone: every file of a corpus and of its staging folder searched for their names, and on request for their bytes.
 
 Searched: names of files; keys and `meta.json` of every window in every tar, shards and parts; every text in every Parquet table; all other
-files byte by byte, for a name that stands by itself. A name shorter than MIN_TOLD is looked for where names stand, not in free text. Not
-searched: what a picture or a voice shows, and copies elsewhere (training runs, backups, snapshots of the disk or the store).
+files byte by byte, for a name that stands by itself. A name shorter than MIN_TOLD is looked for where names stand, not in free text, and so
+is every speaker's: people have the names of other people and of things. Not searched: what a picture or a voice shows, and copies elsewhere
+(training runs, backups, snapshots of the disk or the store).
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from ...schemas import keys
 from ..storage import folders
 from ..storage.folders import Folder
 from ..storage.tables import read_table
+from ..wording.counted import counted
 from .reader import Corpus
 from .withdrawn import Listed
 
@@ -43,7 +45,8 @@ class Searched:
     def told(self) -> str:
         """What was looked at, in words."""
         return (
-            f"{self.num_tars} tars with {self.num_members} members, {self.num_tables} tables and {self.num_files} other files, "
+            f"{counted(self.num_tars, 'tar')} with {counted(self.num_members, 'member')}, {counted(self.num_tables, 'table')} "
+            f"and {counted(self.num_files, 'other file')}, "
             f"{self.num_bytes / 2**20:.1f} MiB in all"
         )
 
@@ -86,17 +89,20 @@ class _Gone:
     """The names that may stand nowhere."""
 
     def __init__(self, listed: Listed) -> None:
-        self._keys, self._names = listed.keys, listed.keys | listed.ids
+        self._keys, self._names, self._speakers = listed.keys, listed.keys | listed.ids, listed.speakers
         long = sorted(name for name in self._names if len(name) >= MIN_TOLD)
-        ways = {
-            way for name in long for way in (name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1], html.escape(name))
-        }
+        ways = {way for name in long for way in (name, *_as_json(name, ""), html.escape(name))}
         told = b"|".join(re.escape(way.encode()) for way in sorted(ways, key=len, reverse=True))
-        self._told = re.compile(rb"(?<![A-Za-z0-9_])(?:" + told + rb")(?![A-Za-z0-9_])") if ways else re.compile(rb"(?!)")
-        self.longest = max((len(way.encode()) for way in ways), default=0)
+        spoken = {way for name in self._speakers for colon in (":", ": ") for way in _as_json(name, f'"speaker"{colon}')}
+        told_by = [rb"(?<![A-Za-z0-9_])(?:" + told + rb")(?![A-Za-z0-9_])"] if ways else []
+        self._told = re.compile(b"|".join([*told_by, *(re.escape(way.encode()) for way in sorted(spoken))]) or rb"(?!)")
+        self.longest = max((len(way.encode()) for way in ways | spoken), default=0)
 
     def is_name(self, text: str) -> bool:
         return text in self._names
+
+    def is_speaker(self, text: str) -> bool:
+        return text in self._speakers
 
     def holds_key(self, text: str) -> bool:
         """Whether it is the key of a window of theirs, or of a member of one, or of a receipt."""
@@ -113,6 +119,12 @@ class _Gone:
         """The first byte of one of their names in this text, -1 for none."""
         match = self._told.search(data)
         return match.start() if match else -1
+
+
+def _as_json(name: str, before: str) -> tuple[str, str]:
+    """The name as it stands in JSON, escaped and not; with its quotes, and what is to stand before them, where something is."""
+    both = json.dumps(name), json.dumps(name, ensure_ascii=False)
+    return (f"{before}{both[0]}", f"{before}{both[1]}") if before else (both[0][1:-1], both[1][1:-1])
 
 
 def _all_names(folder: Folder) -> list[str]:
@@ -149,6 +161,8 @@ def _search_tar(folder: Folder, name: str, gone: _Gone, payloads: frozenset[str]
             if is_meta:
                 meta = json.loads(payload)
                 yield from (f"member {info.name}: its {key}" for key in _ROW_NAMES if gone.is_name(meta[key]))
+                if any(gone.is_speaker(person["speaker"]) for person in (meta, *meta["participants"])):
+                    yield f"member {info.name}: a speaker"
 
 
 def _search_table(table: pa.Table, gone: _Gone) -> Iterator[str]:
@@ -156,7 +170,8 @@ def _search_table(table: pa.Table, gone: _Gone) -> Iterator[str]:
         if not pa.types.is_string(table.schema.field(column).type):
             continue
         for number, text in enumerate(table[column].to_pylist()):
-            if gone.is_name(text) if column in _ROW_NAMES else gone.holds_key(text) or gone.in_text(text):
+            named = gone.is_name(text) if column in _ROW_NAMES else gone.holds_key(text) or gone.in_text(text)
+            if named or (column == "speaker" and gone.is_speaker(text)):
                 yield f"row {number}: column {column}"
                 break
 

@@ -10,6 +10,7 @@ from ...schemas.layout import LayoutSpec
 from ...schemas.spec import FeatureSpec
 from ..storage.folders import Folder
 from ..storage.tables import read_table
+from ..wording.near import keys_told
 from .commit import DATASET, read_dataset
 
 
@@ -60,15 +61,12 @@ class Corpus:
 
     def find(self, key: str) -> dict[str, Any]:
         """The index row of a window. Raises InputError naming near keys when there is none."""
-        import difflib
-
-        keys = []
+        known = []
         for row in self.rows():
             if row["key"] == key:
                 return row
-            keys.append(row["key"])
-        close = difflib.get_close_matches(key, keys, n=3)
-        raise InputError(f"no window {key!r} in {self.folder.uri}", hint=f"near: {', '.join(close)}" if close else f"for example {keys[0]}")
+            known.append(row["key"])
+        raise InputError(f"no window {key!r} in {self.folder.uri}", hint=keys_told(key, known))
 
 
 def grouped(members: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from ...schemas.clock import TICK_SAMPLES, clock_text
+from ..wording.counted import counted
 from .figures import Estimate, Range
 
 
 def lines(estimate: Estimate) -> Iterator[tuple[str, str]]:
     """The lines of a dry run."""
     figures = estimate.figures
-    known = f", {estimate.sessions_known} are in the corpus already" if estimate.sessions_known else ""
+    known = f", {estimate.sessions_known} in the corpus already" if estimate.sessions_known else ""
     done = f", {estimate.sessions_done} featurised already" if estimate.sessions_done else ""
     yield "sessions", f"{figures.sessions} to keep of {estimate.sessions_planned} planned{known}{done}"
     yield "looked at", _looked(estimate)
@@ -19,7 +20,7 @@ def lines(estimate: Estimate) -> Iterator[tuple[str, str]]:
     if (more := sum(figures.rejected.values()) - len(estimate.dropped)) > 0 and estimate.dropped:
         yield "", f"… and {more} more"
     yield "conversation", f"{_hms(figures.session_ticks)}{_between(estimate.hours, 'hours')}"
-    yield "in all views", f"{_hms(figures.view_ticks)} in {figures.windows} windows"
+    yield "in all views", f"{_hms(figures.view_ticks)} in {counted(figures.windows, 'window')}"
     yield "shards", ", ".join(f"{count} {split}" for split, count in figures.shards.items()) or "none"
     yield "bytes", f"{size(figures.size_bytes)}, from {size(estimate.input_bytes)} of input"
     for name, num_bytes in figures.bytes.items():
@@ -29,7 +30,7 @@ def lines(estimate: Estimate) -> Iterator[tuple[str, str]]:
         tried = f"{rate:.1f} core-seconds an hour" if rate >= 0 else "not tried"
         yield "", f"{kind}: {tried} ({sessions} of those looked at)"
     for workers, wall_s in estimate.wall_s.items():
-        yield "time" if workers == min(estimate.wall_s) else "", f"{duration(wall_s)} on {workers} worker{'s' * (workers > 1)}"
+        yield "time" if workers == min(estimate.wall_s) else "", f"{duration(wall_s)} on {counted(workers, 'worker')}"
 
 
 def size(num_bytes: int) -> str:
@@ -53,10 +54,11 @@ def shown(text: str) -> str:
 
 
 def _looked(estimate: Estimate) -> str:
-    whole = "every session" if estimate.looked_at == estimate.of else f"a sample of {estimate.looked_at} of {estimate.of} sessions"
+    of = counted(estimate.of, "session")
+    whole = "every session" if estimate.looked_at == estimate.of else f"a sample of {estimate.looked_at} of {of}"
     doubts = []
     if estimate.unsaid:
-        doubts.append(f"{estimate.unsaid} say no length that can be believed, theirs is guessed")
+        doubts.append(f"the length of {estimate.unsaid} is guessed, for none that can be believed is said")
     if estimate.unreadable:
         doubts.append(f"{estimate.unreadable} could not be read")
     return "; ".join([f"{whole}, headers only: damage further inside is not foreseen", *doubts])
@@ -70,7 +72,7 @@ def _cost(estimate: Estimate) -> str:
     if estimate.figures.cpu_s < 0:
         return "not known: nothing was tried"
     low, high = estimate.cpu_s.low / 3600, estimate.cpu_s.high / 3600
-    pieces = f"{estimate.attempts} piece{'s' * (estimate.attempts != 1)}, {duration(estimate.attempted_s)} of conversation in all"
+    pieces = f"{counted(estimate.attempts, 'piece')}, {duration(estimate.attempted_s)} of conversation in all"
     return f"{estimate.figures.cpu_s / 3600:.3g} core-hours ({low:.3g} to {high:.3g}), by {pieces}, featurised on this machine"
 
 

@@ -8,6 +8,7 @@ from ...schemas.manifest import Session
 from ..sessions import child
 from ..storage import folders
 from ..storage.folders import Folder
+from ..wording.counted import counted
 from .discover import Look, discover, find_manifest, is_media
 from .plan import read_manifest
 
@@ -49,10 +50,10 @@ def read_sessions(input_: str, infer: bool, say: Callable[[str], None], *, numbe
 
         found = discover(folder, look, one=one, numbered=numbered)
     kinds = ", ".join(f"{count} {layout}" for layout, count in found.layouts.items() if count)
-    say(f"understood {'the recording' if one else 'the folder'} as {len(found.sessions)} sessions: {kinds}")
+    say(f"understood {'the recording' if one else 'the folder'} as {counted(len(found.sessions), 'session')}: {kinds}")
     if found.left_alone:
         names = ", ".join(found.left_alone[:MAX_NAMED]) + " …" * (len(found.left_alone) > MAX_NAMED)
-        say(f"left alone {len(found.left_alone)} files that are neither media nor their words: {names}")
+        say(f"left alone {counted(len(found.left_alone), 'file')}, neither media nor their words: {names}")
     return Input(sessions=found.sessions, root=input_, unnamed=found.unnamed)
 
 

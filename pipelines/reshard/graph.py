@@ -13,6 +13,7 @@ from ...schemas.errors import CorpusError
 from ...schemas.receipts import ShardSummary
 from ...schemas.strict import canonical_json
 from ..storage.folders import Folder
+from ..wording.counted import counted
 from .steps import look, write
 from .tasks import Asked, Fault, Piece, Purge, Rewrite, ShardAt, Told, shards_of
 
@@ -125,7 +126,7 @@ def take(staging: Folder, plan: str) -> list[ShardSummary]:
     found: dict[str, Any] = json.loads(staging.read(RESULT))
     assert found["plan"] == plan, "another run's result: the driver deletes it before it starts"
     if faults := [Fault(*fault) for fault in found["faults"]]:
-        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        more = f" (and {counted(len(faults) - 1, 'more fault')})" if len(faults) > 1 else ""
         raise CorpusError(f"{faults[0].sentence}{more}", hint=f"nothing was changed; {faults[0].hint}")
     return [ShardSummary.model_validate(shard) for shard in found["shards"]]
 

@@ -18,14 +18,16 @@ from ...schemas.tables import LedgerRow
 from ...transforms.tokens import tokenizer
 from ..corpus import rejected
 from ..corpus.commit import dataset_digest, in_order, publish, read_dataset
-from ..corpus.withdrawn import Listed, mark
+from ..corpus.withdrawn import SPEAKER, Listed, are_withdrawn, mark
 from ..sessions.drops import DUPLICATE_KEPT
 from ..storage import folders
 from ..storage.folders import Folder
 from ..storage.lease import Lease, refuse_lost
+from ..storage.parts import PARTS
 from ..storage.tables import read_table
+from ..wording.shares import shares_of, splits_told
 from .graph import RESULT, AnewFromShards, Note, WriteShards, numbered, take
-from .purge import clean, to_write
+from .purge import clean, session_of_part, sessions_with_receipts, to_write
 from .sources import Held, open_sources, refuse_conflicts
 from .steps import DONE
 from .tasks import Purge, ShardAt, Told
@@ -81,7 +83,7 @@ def anew(
     splits = settings.splits or first.dataset["splits"]
     _refuse_other_splits(held, settings)
     if len({one.corpus.layout.digest() for one in held}) > 1 and settings.layout is None:
-        raise CorpusError("corpora of other layouts", hint="--tokenizer gives all of them one")
+        raise CorpusError("corpora of different layouts", hint="--tokenizer bytes, inkling or FILE gives all of them one")
     told = Told(
         out=out.uri,
         staging=staging.uri,
@@ -172,9 +174,15 @@ def purge(
             if dataset_digest(out) != held.source.digest:
                 raise CorpusError("dataset.json has changed while the corpus was purged", hint="run the same command again")
             dataset = _publish_without(held, tasks, summaries, drop, marks)
-        clean(out, staging, dataset, drop.keys)
+        clean(out, staging, dataset, drop.keys | (_gone_before(staging, dataset) if drop.speakers else frozenset()))
         _tidy(out, staging)
     return dataset
+
+
+def _gone_before(staging: Folder, dataset: Mapping[str, Any]) -> frozenset[str]:
+    """Sessions that were withdrawn and have left something: after a purge that was killed nothing else says who the speaker's were."""
+    left = sessions_with_receipts(staging) | {session_of_part(staging, part) for part in staging.names(PARTS)}
+    return frozenset(are_withdrawn(sorted(left), dataset))
 
 
 def _publish_without(
@@ -241,15 +249,19 @@ def _refuse_other_splits(held: Sequence[Held], settings: Settings) -> None:
     """A group of recordings that lies in two corpora must fall into one split."""
     first = held[0]
     for one in held[1:]:
-        if settings.splits is None and one.corpus.dataset["splits"] != first.corpus.dataset["splits"]:
-            told = f"{first.source.uri} {first.corpus.dataset['splits']}, {one.source.uri} {one.corpus.dataset['splits']}"
-            raise CorpusError(f"corpora that were split otherwise, a group of recordings could fall apart: {told}", hint="give --split")
+        ours, theirs = first.corpus.dataset["splits"], one.corpus.dataset["splits"]
+        if settings.splits is None and shares_of(theirs) != shares_of(ours):
+            told = f"{first.source.uri} has {splits_told(ours)}, {one.source.uri} has {splits_told(theirs)}"
+            raise CorpusError(
+                f"corpora that were split by different shares, a group of recordings could fall apart: {told}",
+                hint=f"--split SHARES divides all of them anew, for example --split {splits_told(ours)}",
+            )
 
 
 def _marks(held: Sequence[Held], drop: Listed) -> set[str]:
     """What the corpus shall remember of sessions that may not come back."""
     before = {known for one in held for known in one.corpus.dataset.get("withdrawn", ())}
-    return before | {mark(key) for key in drop.keys}
+    return before | {mark(key) for key in drop.keys} | {mark(SPEAKER + name) for name in drop.speakers}
 
 
 def _digest_of(told: Told, splits: Mapping[str, float], layout: LayoutSpec) -> str:

@@ -23,6 +23,7 @@ from ..storage import folders
 from ..storage.folders import Folder
 from ..storage.parts import PartReader
 from ..storage.tables import read_table
+from ..wording.counted import counted
 
 MAX_NAMED = 5
 REMEDY = "bring the file back, or delete dataset.json and build again: everything is made anew, with the same bytes"
@@ -217,5 +218,5 @@ def _refuse_damaged(held: Held) -> None:
         name = f"shards/{shard['name']}.tar"
         found = folder.size(name) if folder.exists(name) else -1
         if found != shard["size_bytes"]:
-            state = f"has {found} bytes, not {shard['size_bytes']}" if found >= 0 else "is not there"
+            state = f"has {counted(found, 'byte')}, not {shard['size_bytes']}" if found >= 0 else "is not there"
             raise CorpusError(f"{folder.uri}: {name} {state}", hint=REMEDY)

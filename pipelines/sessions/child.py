@@ -219,5 +219,6 @@ def _place(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends at once: a decoder's callback into Python would print the exception and go on
+    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone
         serve()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from .plan import DEFAULT_HOURS, Layout
+from ..wording.counted import counted
+from ..wording.size import Real
+from .plan import DEFAULT_HOURS, MAX_HOURS, Layout
 from .voices import VoiceKind
 
 EPILOG = """\b
@@ -29,7 +31,12 @@ lies in OUT/truth, a manifest of everything in OUT/manifest.jsonl.
 
 @click.command("synth", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--hours", type=float, metavar="H", help=f"Hours of recordings; made of sessions of 10 to 70 s.  [default: {DEFAULT_HOURS}]")
+@click.option(
+    "--hours",
+    type=Real(0, MAX_HOURS, min_open=True),
+    metavar="H",
+    help=f"Hours of recordings; made of sessions of 10 to 70 s.  [default: {DEFAULT_HOURS}]",
+)
 @click.option(
     "--sessions",
     type=click.IntRange(min=1),
@@ -83,7 +90,7 @@ def synth_command(
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("stereo", "tracks", "video") if kind in kinds)
     kept = len(made.truths) - made.num_written
     click.echo(
-        f"{out}: {len(made.truths)} sessions ({counts}), {made.num_samples / 16_000 / 3600:.3f} hours, {made.size_bytes / 1e6:.1f} MB"
-        + (f"; {kept} were there already" if kept else "")
+        f"{out}: {counted(len(made.truths), 'session')} ({counts}), "
+        f"{made.num_samples / 16_000 / 3600:.3f} hours, {made.size_bytes / 1e6:.1f} MB" + (f"; {kept} there already" if kept else "")
     )
     click.echo(f"next: microturn build {out} CORPUS")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ...schemas.clock import SAMPLE_RATE_HZ
 from ...schemas.errors import InputError
+from ..wording.counted import counted
 from .scene import even
 from .screen import PictureClock
 from .voices import VoiceKind
@@ -20,6 +21,7 @@ Layout = Literal["stereo", "tracks", "video", "mixed", "demo"]
 SessionLayout = Literal["stereo", "tracks", "video"]
 MIXED: tuple[SessionLayout, ...] = ("stereo", "tracks", "video")
 DEFAULT_HOURS = 0.05
+MAX_HOURS = 100_000
 SESSION_SECONDS = (10, 70)  # lengths are drawn between, so that some sessions make two windows
 DEMO_SECONDS: dict[SessionLayout, int] = {"video": 66, "tracks": 20}
 TRACK_RATES_HZ = ((16_000, 48_000), (24_000, 16_000), (48_000, 24_000), (8_000, 16_000))
@@ -98,14 +100,14 @@ def plans(seed: int, voice: VoiceKind, layout: Layout, hours: float | None, sess
         if hours is not None or sessions is not None:
             raise InputError("the layout `demo` has two sessions of 66 and 20 s: it takes neither hours nor a number of sessions")
         return [_plan(seed, i, voice, name, length * SAMPLE_RATE_HZ, demo=True) for i, (name, length) in enumerate(DEMO_SECONDS.items())]
-    if hours is not None and not 0 < hours <= 100_000:
-        raise InputError(f"hours must be above 0 and at most 100000, got {hours}")
+    if hours is not None and not 0 < hours <= MAX_HOURS:
+        raise InputError(f"hours must be above 0 and at most {MAX_HOURS}, got {hours}")
     if sessions is not None and sessions < 1:
         raise InputError(f"sessions must be at least 1, got {sessions}")
     each = None if hours is None or sessions is None else even(hours * 3600 * SAMPLE_RATE_HZ / sessions)
     if each is not None and each < 4 * SAMPLE_RATE_HZ:
         raise InputError(
-            f"{hours} hours in {sessions} sessions are {each / SAMPLE_RATE_HZ:.1f} s each; a conversation needs 4",
+            f"{hours} hours in {counted(sessions, 'session')} make {each / SAMPLE_RATE_HZ:.1f} s each; a conversation needs 4",
             hint="ask for fewer sessions",
         )
     return list(_until(_endless(seed, voice, MIXED if layout == "mixed" else (layout,), each), sessions, hours, layout))

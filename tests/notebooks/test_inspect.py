@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from microturn import cli
 from microturn.notebooks import find, survey, ticks
 from microturn.notebooks.inspect_command import parse_time
 from microturn.schemas.errors import InputError
+from rich.cells import cell_len
 
 
 def inspect(corpus, *arguments, **environment):
@@ -38,7 +40,7 @@ def test_the_overview_says_what_there_is(hostile):
         f"{held.num_windows} in {len(hostile.shards)} shards",
         f"turn {held.events['turn']}",
         "not_media",
-        "1 more were dropped whole",
+        "1 more dropped whole",
     ):
         assert line in text
     assert hostile.dataset["digests"]["content"][:12] in text
@@ -136,3 +138,23 @@ def test_terminal_and_page_need_no_matplotlib():
     modules = "inspect_command, overview, raw_tokens, report, report_command, timeline"
     program = f"import sys; sys.modules['matplotlib'] = sys.modules['IPython'] = None; from microturn.notebooks import {modules}"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79])
+def test_a_narrow_terminal_loses_no_mark_of_a_window(hostile, key, columns):
+    """All that stands side by side in a wide one, but for the lines between columns, stands there one below the other."""
+    wide, narrow = (inspect(hostile, key, "--all", COLUMNS=str(width)) for width in (200, columns))
+    assert max(map(cell_len, narrow.splitlines())) <= columns
+    shown = [Counter(text.partition("clock")[2].partition("Left of a name")[0]) for text in (wide, narrow)]
+    for mark in '▁▂▃▄▅▆▇█•▣┃┊<>()"+…0123456789':
+        assert shown[0][mark] == shown[1][mark], mark
+    assert shown[0]["<"] and shown[0]["▣"] + shown[0]["•"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79])
+def test_a_narrow_overview_has_whole_keys_and_says_what_it_has_no_room_for(hostile, columns):
+    text = inspect(hostile, COLUMNS=str(columns))
+    assert max(map(cell_len, text.splitlines())) <= columns and "…" not in text and "not_media" in text
+    for row in survey.read_index(hostile, ("key",)).slice(0, 10).to_pylist():
+        assert row["key"] in re.sub(r"\s", "", text)
+    assert "(no room for " in text and "(no room for " not in inspect(hostile, COLUMNS="160")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from corpora import Raw, ledger, mono_stream, tree
 from microturn import cli
 from microturn.pipelines import build_command, run
+from microturn.pipelines.estimate import look
 from microturn.pipelines.sessions import child
 from microturn.pipelines.storage import folders
 from microturn.schemas.spec import FeatureSpec
@@ -236,6 +238,35 @@ def test_interrupting_exits_with_130_and_says_that_nothing_is_lost(microturn, ca
     monkeypatch.setattr(run, "_run_graph", interrupt)
     done = microturn("build", calls.folder, tmp_path / "out")
     assert done.code == 130 and "again" in done.err
+
+
+def test_a_report_that_the_corpus_has_outgrown_is_told_of(microturn, calls, tmp_path):
+    def tells() -> bool:
+        return "report.html tells of the corpus as it was before" in microturn("build", calls.folder, tmp_path / "out").err
+
+    assert not tells()
+    microturn("report", tmp_path / "out")
+    assert not tells()  # nothing new
+    calls.dyad("call-2", seconds=1.0, seed=2)
+    calls.manifest()
+    assert tells() and not tells()
+
+
+def test_one_thing_is_never_told_as_many(microturn, tmp_path, monkeypatch, lent):
+    monkeypatch.setattr(look, "MediaProcess", lambda silence_s: lent)
+    made = Raw(tmp_path / "raw")
+    made.dyad("call", seconds=1.0)
+    made.bytes("notes.pdf", b"neither media nor words")
+    made.manifest()
+    out, alone = tmp_path / "out", tmp_path / "alone.txt"
+    alone.write_text("somebody\n")
+    told = [microturn("build", made.folder, out, "--dry-run", *more) for more in ([], ["--infer"])]
+    told += [microturn("build", made.folder, out, "--split", "train=1"), microturn("build", made.folder, out)]
+    told += [microturn("verify", out, "--against", made.folder, "--windows", 1), microturn("inspect", out), microturn("report", out)]
+    told += [microturn("verify", out, "--absent", alone, "--missing-ok"), microturn("reshard", out, tmp_path / "anew")]
+    text = "\n".join([*(done.out + done.err for done in told), (out / "report.html").read_text()])
+    assert [done for done in told if done.code] == [] and "1 session" in text and "1 window" in text
+    assert re.findall(r"(?<![\d.,:–-])1 (?!ms|is)(?:more |other |new )?[a-z-]+s\b", text) == []
 
 
 def test_the_spec_that_is_printed_is_the_spec_that_is_read(microturn, calls, tmp_path):

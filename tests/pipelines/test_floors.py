@@ -8,16 +8,26 @@ from microturn import pipelines
 
 ROOM = Path(pipelines.__file__).parent
 MAY_IMPORT = {
+    "wording": set(),
     "storage": set(),
     "sessions": {"storage"},
-    "input": {"storage", "sessions"},
+    "input": {"wording", "storage", "sessions"},
     "shards": {"storage", "sessions"},
-    "estimate": {"storage", "sessions", "input", "shards"},
-    "corpus": {"storage", "sessions", "shards"},
-    "reshard": {"storage", "sessions", "shards", "corpus"},
-    "synth": set(),
+    "estimate": {"wording", "storage", "sessions", "input", "shards"},
+    "corpus": {"wording", "storage", "sessions", "shards"},
+    "reshard": {"wording", "storage", "sessions", "shards", "corpus"},
+    "synth": {"wording"},
     "bench": {"storage", "sessions", "input", "shards", "corpus", "synth", "build"},
-    "build": {"storage", "sessions", "input", "shards", "estimate", "corpus", "reshard"},  # modules in no folder: graph, run, commands, …
+    "build": {
+        "wording",
+        "storage",
+        "sessions",
+        "input",
+        "shards",
+        "estimate",
+        "corpus",
+        "reshard",
+    },  # modules in no folder: graph, run, commands, …
 }
 
 

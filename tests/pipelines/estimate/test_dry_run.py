@@ -52,7 +52,7 @@ def test_a_dry_run_leaves_nothing_behind(calls, tmp_path, monkeypatch):
     microturn("build", calls.folder, tmp_path / "out", "--split", "train=1")
     held = tree(tmp_path / "out", staging=True)
     again = microturn("build", calls.folder, tmp_path / "out", "--dry-run", "--rehash")
-    assert again.exit_code == 0 and "3 are in the corpus already" in again.stdout
+    assert again.exit_code == 0 and "3 in the corpus already" in again.stdout
     assert tree(tmp_path / "out", staging=True) == held
 
 
@@ -61,6 +61,22 @@ def test_a_dry_run_refuses_what_the_build_would(calls, tmp_path):
     for dry in ([], ["--dry-run"]):
         refused = microturn("build", calls.folder, tmp_path / "out", "--split", "train=0.5,val=0.5", *dry).exception
         assert isinstance(refused, CorpusError) and "was split otherwise" in str(refused)
+
+
+def test_who_was_withdrawn_is_told_of_and_neither_expected_nor_awaited(calls, tmp_path):
+    out, gone, expected = tmp_path / "out", tmp_path / "gone.txt", tmp_path / "expected.json"
+    gone.write_text("call-0\n")
+    assert microturn("build", calls.folder, out, "--split", "train=1", "--max-drop-ratio", 1).exit_code == 0
+    assert microturn("reshard", out, "--drop", gone).exit_code == 0
+    calls.dyad("call-9", seconds=2.0, seed=9)
+    calls.manifest()
+    dry = microturn("build", calls.folder, out, "--dry-run", "--json")
+    assert "withdrawn from" in dry.stderr and str(out) in dry.stderr and json.loads(dry.stdout)["sessions_planned"] == 4
+    expected.write_text(dry.stdout)
+    built = microturn("build", calls.folder, out, "--estimate", expected, "--max-drop-ratio", 1)
+    assert built.exit_code == 0 and built.stderr.count("withdrawn from") == 1
+    kept = account.read(Folder(str(out)), json.loads((out / "dataset.json").read_bytes())["digests"]["content"])
+    assert kept is not None and kept.same_plan and kept.actual.sessions == 1
 
 
 def test_what_is_expected_stands_on_stdout(calls, tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from corpora import build, copied, faults, records
+from corpora import Raw, build, copied, faults, records
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.reshard import run as reshard_run
 from microturn.schemas.errors import InputError
@@ -39,6 +39,23 @@ def test_who_was_withdrawn_does_not_come_back(raw, grown, reshard, tmp_path, fea
         assert "talkative" not in featurised and not [path for path in out.rglob("*") if "talkative" in path.name]
         with pytest.raises(InputError, match="withdrawn"):
             build([row for row in raw.rows if row["id"] == "talkative"], raw.folder, out)
+
+
+def test_who_has_withdrawn_brings_nothing_new_either(purged, tmp_path, featurised):
+    """Another recording of the same speaker is left out, whatever its id; that of a namesake is not."""
+    made, out = Raw(tmp_path / "raw"), tmp_path / "out"
+    for number, speaker in enumerate(("Ann", "Anna", "Ann", "Anna")):
+        made.dyad(
+            f"call-{number}",
+            seconds=1,
+            seed=number,
+            participants=[{"id": "left", "role": "assistant"}, {"id": "right", "speaker": speaker}],
+        )
+    build(made.rows[:2], made.folder, out)
+    purged(out, ["speaker:Ann"])
+    featurised.clear()
+    assert build(made.rows, made.folder, out).fresh == 1 and featurised == ["call-3"]
+    assert {row["session"] for row in Corpus.open(str(out)).rows()} == {"call-1", "call-3"} and faults(out) == []
 
 
 def test_a_build_finishes_a_purge_that_was_killed_behind_its_commit(raw, purged, tmp_path, monkeypatch):

@@ -235,6 +235,19 @@ def test_an_interrupted_run_goes_on_with_what_it_has(corpus, reshard, tmp_path, 
     assert differ(tmp_path / "out", tmp_path / "whole") == []
 
 
+def test_corpora_of_different_shares_are_divided_anew_or_refused(raw, built, reshard, tmp_path):
+    """98 to 2 are the shares that 0.98 to 0.02 are."""
+    some, others = raw.rows[:2], raw.rows[2:]
+    one, other = built(some, splits={"train": 0.5, "val": 0.5}), built(others, splits={"train": 1.0})
+    with pytest.raises(CorpusError, match="different shares") as refusal:
+        reshard([one, other], tmp_path / "out")
+    assert f"{other} has train=1" in str(refusal.value) and refusal.value.hint.endswith("--split train=0.5,val=0.5")
+    reshard([one, other], tmp_path / "out", splits={"train": 1.0})
+    same = built(others, splits={"train": 3.0, "val": 3.0})
+    reshard([one, same], tmp_path / "same")
+    assert dataset(tmp_path / "same")["digests"]["content"] == dataset(built(splits={"train": 1.0, "val": 1.0}))["digests"]["content"]
+
+
 def test_a_corpus_that_changes_while_it_is_read_is_noticed(corpus, reshard, tmp_path, monkeypatch):
     source, real = copied(corpus, tmp_path / "source"), run.refuse_lost
 

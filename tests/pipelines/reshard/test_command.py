@@ -11,7 +11,7 @@ from corpora import copied, faults, tree
 from microturn import cli
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.corpus.verify import verify
-from microturn.pipelines.size import Size
+from microturn.pipelines.wording.size import Size
 
 
 def run(*args: object):
@@ -51,7 +51,7 @@ def test_what_was_dropped_is_proved_absent_and_before_that_found(corpus, names, 
     assert "no session 'call-wave' in the corpus, nor withdrawn from it" in str(run("verify", out, "--absent", typo).exception)
     assert run("verify", out, "--absent", typo, "--missing-ok").exit_code == 0
     ran = run("verify", out, "--absent", names, "--of", corpus)
-    assert ran.exit_code == 0 and ran.stdout == "" and "payloads that only they have" in ran.stderr
+    assert ran.exit_code == 0 and ran.stdout == "" and "that only they have" in ran.stderr
     assert run("reshard", out, "--drop", names).exit_code == 0
     names.write_text("meeting\nneeting\n")
     ran = run("reshard", out, "--drop", names)

@@ -11,6 +11,7 @@ from corpora import Raw, build, copied, faults, ledger, tree
 from microturn.pipelines.corpus import Corpus
 from microturn.pipelines.corpus.absent import payloads_of, search
 from microturn.pipelines.corpus.withdrawn import are_withdrawn, look_up, mark, read_list, refuse_unknown
+from microturn.pipelines.reshard import run as reshard_run
 from microturn.pipelines.reshard.purge import session_of_part
 from microturn.pipelines.storage.folders import Folder
 from microturn.pipelines.storage.lease import LEASE, Busy, Lease
@@ -266,3 +267,65 @@ def test_the_bytes_of_a_session_are_found_under_another_name(held, out, purged):
     assert left(out, [GONE], held) == [
         ".staging/parts/x.tar: member somebody-left-0000000.own_pcm.npy: its bytes are those of a member that is to be gone"
     ]
+
+
+@pytest.fixture(scope="module")
+def cast(tmp_path_factory) -> Path:
+    """Ann acts in one call, is only heard in another and takes no part in a third, where a namesake of two does."""
+    made = Raw(tmp_path_factory.mktemp("cast"))
+    for number, (left, right, role) in enumerate((("Ann", "Bo Ek", "user"), ("Bo Ek", "Ann", "other"), ("Anna", "Bob", "user"))):
+        people = [{"id": "left", "role": "assistant", "speaker": left}, {"id": "right", "role": role, "speaker": right}]
+        made.dyad(f"call-{number}", seconds=2, seed=number, participants=people)
+    out = tmp_path_factory.mktemp("cast-out") / "out"
+    build(made.rows, made.folder, out, shard_bytes=60_000, keep_parts=True)
+    return out
+
+
+def speakers(out: Path) -> set[str]:
+    corpus = Corpus.open(str(out))
+    return {person["speaker"] for row in corpus.rows() for person in corpus.read(row).meta["participants"]}
+
+
+def test_who_withdraws_takes_every_session_of_theirs_along(cast, purged, tmp_path):
+    out = copied(cast, tmp_path / "out")
+    before = left(out, ["speaker:Ann"])
+    assert any("a speaker" in place for place in before) and any("column speaker" in place for place in before)
+    purged(out, ["speaker:Ann"])
+    assert faults(out) == [] and speakers(out) == {"Anna", "Bob"} and left(out, ["speaker:Ann"], cast) == []
+    assert set(dataset(out)["withdrawn"]) == {mark("call-0"), mark("call-1"), mark("speaker:Ann")}
+    named = copied(cast, tmp_path / "named")
+    purged(named, ["call-0", "call-1"])
+    assert dataset(named)["digests"] == dataset(out)["digests"]
+
+
+def test_a_speaker_who_is_nowhere_is_refused_with_a_near_one(cast, purged, tmp_path):
+    out = copied(cast, tmp_path / "out")
+    listed = look_up(["speaker:Bo  Ek", "speaker:Zoe", "call-00"], [Corpus.open(str(out))])
+    with pytest.raises(InputError, match="no session 'speaker:Bo  Ek', 'speaker:Zoe', 'call-00' in the corpus") as refusal:
+        refuse_unknown(listed, "list")
+    assert "did you mean 'speaker:Bo Ek', 'call-0'?" in refusal.value.hint and not listed.held
+    purged(out, ["speaker:Bo Ek"])
+    assert look_up(["speaker:Bo Ek"], [Corpus.open(str(out))]).gone == ("speaker:Bo Ek",)
+    (tmp_path / "list").write_text("speaker:\n")
+    with pytest.raises(InputError, match="names nobody"):
+        read_list(str(tmp_path / "list"))
+
+
+def test_a_purge_of_a_speaker_that_was_killed_is_finished_by_the_same_list(cast, purged, tmp_path, monkeypatch):
+    """Behind its commit nothing but the marks says whose the parts in the staging folder are."""
+    whole, broken = copied(cast, tmp_path / "whole"), copied(cast, tmp_path / "broken")
+    purged(whole, ["speaker:Ann"])
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(reshard_run, "clean", lambda *_: (_ for _ in ()).throw(Killed))
+        purged(broken, ["speaker:Ann"])
+    assert left(broken, ["call-0"]) != []
+    purged(broken, ["speaker:Ann"])
+    assert tree(broken, staging=True) == tree(whole, staging=True) and left(broken, ["call-0", "call-1", "speaker:Ann"], cast) == []
+
+
+def test_a_plan_that_a_dead_build_left_is_searched_for_the_speaker(cast, purged, tmp_path):
+    out = copied(cast, tmp_path / "out")
+    purged(out, ["speaker:Ann"])
+    for name in ("work", "other"):
+        (out / name).write_text(json.dumps({"participants": [{"id": "x", "speaker": "Ann" if name == "work" else "Anna"}]}))
+    assert left(out, ["speaker:Ann"]) == ["work: byte 30"]

@@ -3,6 +3,7 @@
 The children here are the real one with a fault put in before it starts serving: `evil` names the session, or the file, that sets it off.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -265,3 +266,19 @@ def _ends(pid: int, seconds: float = 10.0) -> bool:
         time.sleep(0.05)
     os.kill(pid, signal.SIGKILL)
     return False
+
+
+@pytest.mark.parametrize("ended_by", ["Ctrl-C", "the parent's death"])
+def test_a_decoder_that_nobody_waits_for_ends_without_a_word(raw, tmp_path, ended_by):
+    """At a terminal Ctrl-C reaches it too: what is to be said about that its parents say."""
+    with subprocess.Popen(child.COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as decoder:
+        decoder.stdin.write(json.dumps({"id": 1, "verb": "look", "request": {"root": str(raw.folder), "path": "film.mp4"}}) + "\n")
+        decoder.stdin.flush()
+        assert json.loads(decoder.stdout.readline())["id"] == 1  # it serves
+        if ended_by == "Ctrl-C":
+            decoder.send_signal(signal.SIGINT)
+        else:
+            decoder.stdout.close()
+            decoder.stdin.write(json.dumps({"id": 2, "verb": "look", "request": {}}) + "\n")
+            decoder.stdin.close()
+        assert decoder.stderr.read() == "" and decoder.wait() == (-signal.SIGINT if ended_by == "Ctrl-C" else 0)

@@ -1,5 +1,6 @@
-"""Numbers of bytes as people write them on a command line."""
+"""Numbers as people write them on a command line: of bytes, and reals in a range."""
 
+import math
 from typing import Any
 
 import click
@@ -19,3 +20,13 @@ class Size(click.ParamType):
         if not number.strip().isdecimal() or unit not in _SIZES or not int(number):
             self.fail(f"{value!r} is no number of bytes; for example 512MiB", param, ctx)
         return int(number) * _SIZES[unit]
+
+
+class Real(click.FloatRange):
+    """A number in a range. `nan`, which click takes, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number

@@ -1,0 +1,1 @@
+"""What people type and read: counts, sizes, shares, and what a mistyped name may have meant."""
