@@ -63,7 +63,7 @@ class Cost:
 @click.option("--input", "input_", default="", metavar="FOLDER", help="Recordings, a stream of sound each.  [default: synth's]")
 @click.option("--hours", default="0.25", show_default=True, metavar="H,H…", help="Of conversation; further ones are built once.")
 @click.option("--codecs", default=",".join(CODECS), show_default=True, help="What the conversations are encoded in.")
-@click.option("--picture", default="640x480", show_default=True, metavar="WxH", help="Of the films, encoded anew; 0x0: as they are.")
+@click.option("--picture", default="1280x720", show_default=True, metavar="WxH", help="Of the films, encoded anew; 0x0: as they are.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Runs of each, in turn; medians are shown.")
 @click.option("--resume-sessions", default=200, show_default=True, type=click.IntRange(1), help="Sessions of 4 s whose rebuild is timed.")
 @click.option("--no-peers", is_flag=True, help="Leave lhotse and librosa out.")
@@ -193,7 +193,7 @@ def _codecs(text: str) -> list[str]:
 def _picture(text: str) -> tuple[int, int] | None:
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--picture {text}: not a width and a height", hint="for example --picture 1280x720")
+        raise InputError(f"--picture {text}: not a width and a height", hint="for example --picture 640x480")
     size_px = int(width) // 2 * 2, int(height) // 2 * 2
     return size_px if min(size_px) else None
 

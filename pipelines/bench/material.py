@@ -1,8 +1,8 @@
 """What the bench builds from: the same conversations as wav, FLAC, AAC, Opus, MP3, and as video.
 
 In: a folder of recordings, `microturn synth`'s or any other. Out: for each codec a folder with every recording encoded in it, and the
-sessions of it. The sound is decoded once for each codec; a part of it may be taken again and again under another name with one
-sample changed, where more hours are wanted than were recorded.
+sessions of it. Where more hours are wanted than were recorded, recordings are taken again: the same packets in another file with another
+comment, so that it is another recording and costs as much to build.
 """
 
 import shutil
@@ -70,9 +70,10 @@ def encode(
     out.mkdir(parents=True, exist_ok=True)
     done: list[Session] = []
     paths: list[str] = []
+    encoded: dict[str, tuple[Path, float]] = {}  # recording → the file it was encoded in first, its seconds
     seconds = 0.0
     while seconds < hours * 3600 or (not hours and len(done) < len(taken)):
-        number, again = len(done), len(done) // len(taken)
+        number = len(done)
         session = taken[number % len(taken)]
         names: dict[str, str] = {}
         lengths = [0.0]
@@ -80,7 +81,13 @@ def encode(
             ending = SOUND[codec][0] if codec in SOUND else "mp4"
             names[path] = f"{number:05d}-{len(names)}.{ending}"
             target = out / names[path]
-            lengths.append(film(root / path, target, size_px) if codec == VIDEO else transcode(root / path, target, codec, again))
+            if path in encoded:
+                first, length = encoded[path]
+                copy(first, target, number)
+            else:
+                length = film(root / path, target, size_px) if codec == VIDEO else transcode(root / path, target, codec)
+                encoded[path] = target, length
+            lengths.append(length)
         done.append(_renamed(session, names, root, number, codec))
         paths += names.values()
         seconds += max(lengths)
@@ -100,9 +107,19 @@ def recordings(input_: str, scratch: Path, hours: float, tell: Callable[[str], N
     return given.sessions, Path(given.root)
 
 
-def transcode(source: Path, target: Path, codec: str, change: int = 0) -> float:
-    """Writes the file's sound in this codec at its own rate and channels; gives its seconds. With a `change` its first sample is another,
-    so that the same sound is another recording."""
+def copy(source: Path, target: Path, number: int) -> None:
+    """Writes the file's packets into another file, whose comment is this number."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        written.metadata["comment"] = str(number)
+        kept = {stream.index: written.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = kept[packet.stream.index]
+                written.mux(packet)
+
+
+def transcode(source: Path, target: Path, codec: str) -> float:
+    """Writes the file's sound in this codec at its own rate and channels; gives its seconds."""
     _, encoder, bits_per_second = SOUND[codec]
     with av.open(str(source)) as read, av.open(str(target), "w") as written:
         if len(read.streams.audio) != 1:
@@ -117,10 +134,7 @@ def transcode(source: Path, target: Path, codec: str, change: int = 0) -> float:
         to_pcm = av.AudioResampler(format="s16", layout=sound.layout.name, rate=rate_hz)
         num_samples = 0
         for frame in _pcm(read, sound, to_pcm):
-            samples = frame.to_ndarray()
-            if num_samples == 0 and change:
-                samples[0, 0] = 1000 * change % 30_000  # enough to come through a lossy encoder
-            fresh = av.AudioFrame.from_ndarray(samples, "s16", sound.layout.name)
+            fresh = av.AudioFrame.from_ndarray(frame.to_ndarray(), "s16", sound.layout.name)
             fresh.sample_rate, fresh.pts = rate_hz, num_samples
             num_samples += frame.samples
             written.mux(stream.encode(fresh))

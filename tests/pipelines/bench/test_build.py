@@ -66,7 +66,7 @@ def test_a_peer_hears_the_same_when_it_is_decoded_for_it(made, tmp_path):
     assert np.abs(heard[0].astype(int) - heard[1]).max() <= 1
 
 
-@pytest.mark.parametrize("codec", ["wav", "aac", "opus", "mp3"])
+@pytest.mark.parametrize("codec", material.CODECS)
 def test_more_hours_are_other_recordings_of_the_same_length(made, tmp_path, codec):
     held = in_codec(made, tmp_path, codec, hours=0.0101)
     files = [held.root / path for path in held.paths]
