@@ -29,11 +29,12 @@ class ActivityState:
 
     past_H: NDArray[np.float64]  # energies of the last frames that held sound, oldest first; NaN where there were none yet
     active: bool  # whether the last frame was active
+    squares: int  # sum of the squares of all samples so far, exact: what a level is made from
 
 
 def start(spec: ActivitySpec) -> ActivityState:
     """The state before a session's first frame."""
-    return ActivityState(_read_only(np.full(_num_remembered(spec), np.nan)), False)
+    return ActivityState(_read_only(np.full(_num_remembered(spec), np.nan)), False, 0)
 
 
 def step(
@@ -50,7 +51,7 @@ def step(
     """
     if pcm_FS.dtype != np.int16 or pcm_FS.ndim != 2 or pcm_FS.shape[1] != FRAME_SAMPLES or valid_F.shape != pcm_FS.shape[:1]:
         raise ValueError(f"expected int16 [F, {FRAME_SAMPLES}] and [F], got {pcm_FS.dtype} {pcm_FS.shape} and {valid_F.shape}")
-    energy_F = _energy(pcm_FS)
+    energy_F, squares = _energy(pcm_FS)
     sound_F = (valid_F != 0) & (energy_F > 0)
     energy_E = energy_F[sound_F]
     known = np.concatenate([state.past_H, energy_E])
@@ -61,7 +62,8 @@ def step(
     last_F = np.maximum.accumulate(np.where(verdict_F != 0, np.arange(len(verdict_F)), -1))  # the last frame with a verdict
     active_F = np.where(last_F >= 0, verdict_F[last_F] > 0, state.active).astype(np.uint8)
     past_H = known[len(known) - len(state.past_H) :]
-    return active_F, ActivityState(_read_only(past_H.copy()), bool(active_F[-1]) if len(active_F) else state.active)
+    is_active = bool(active_F[-1]) if len(active_F) else state.active
+    return active_F, ActivityState(_read_only(past_H.copy()), is_active, state.squares + squares)
 
 
 def by_tick(active_F: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -71,13 +73,16 @@ def by_tick(active_F: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return active_F.reshape(-1, TICK_FRAMES).max(axis=1)
 
 
-def _energy(pcm_FS: NDArray[np.int16]) -> NDArray[np.float64]:
-    """800·Σx² − (Σx)² of each frame, 800² times the variance of its samples: every term an integer below 2**51, so exact in any order."""
-    energy_F = np.empty(len(pcm_FS))
+def _energy(pcm_FS: NDArray[np.int16]) -> tuple[NDArray[np.float64], int]:
+    """800·Σx² − (Σx)² of each frame, 800² times the variance of its samples, and Σx² of all: every term of the former an integer below
+    2**51, the sum of a block below 2**48, so exact in any order."""
+    energy_F, total = np.empty(len(pcm_FS)), 0
     for first in range(0, len(pcm_FS), _BLOCK_FRAMES):
         x_FS = pcm_FS[first : first + _BLOCK_FRAMES].astype(np.float64)
-        energy_F[first : first + _BLOCK_FRAMES] = FRAME_SAMPLES * np.einsum("fs,fs->f", x_FS, x_FS) - x_FS.sum(axis=1) ** 2
-    return energy_F
+        squares_F = np.einsum("fs,fs->f", x_FS, x_FS)
+        energy_F[first : first + _BLOCK_FRAMES] = FRAME_SAMPLES * squares_F - x_FS.sum(axis=1) ** 2
+        total += int(squares_F.sum())
+    return energy_F, total
 
 
 def _thresholds(known: NDArray[np.float64], num_new: int, spec: ActivitySpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

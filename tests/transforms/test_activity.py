@@ -102,6 +102,15 @@ def test_a_step_that_forgets_its_state_would_break_that_law():
     assert whole.any() and not same_bits(whole, forgetful)
 
 
+@given(recording=recordings(), cut=st.integers(0, 60), again=st.integers(1, 9))
+def test_squares_are_summed_exactly_in_any_pieces(recording, cut, again):
+    pcm_FS, valid_F = (np.concatenate([part] * again) for part in recording)
+    state = activity.start(SPEC)
+    for piece in (slice(None, cut), slice(cut, None)):
+        state = activity.step(pcm_FS[piece], valid_F[piece], state, SPEC)[1]
+    assert state.squares == sum(x * x for x in pcm_FS.ravel().tolist())
+
+
 @given(recording=recordings(min_frames=1))
 def test_an_older_state_can_be_gone_back_to(recording):
     before = activity.step(*recording, activity.start(ANY_LEVEL), ANY_LEVEL)[1]

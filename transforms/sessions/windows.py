@@ -116,9 +116,7 @@ class SessionMedia:
             active_F, self._vad[name] = activity.step(frames_FS, _num_real(real[name], FRAME_SAMPLES), self._vad[name], self._spec.activity)
             self._active[name].append(active_F)
             active[name] = activity.by_tick(active_F)
-            squares, count = self.energy[name]
-            wide_S = pcm[name].reshape(-1).astype(np.float64)  # the sum of a block is an integer below 2**47: exact in any order
-            self.energy[name] = (squares + int(np.einsum("s,s->", wide_S, wide_S)), count + int(valid[name].sum(dtype=np.int64)))
+            self.energy[name] = self._vad[name].squares, self.energy[name][1] + int(valid[name].sum(dtype=np.int64))
         codes, mix_valid, mix_pcm = {}, {}, {}
         for mix in self._mixes:
             heard, heard_real = _mixed([sound[name] for name in mix], [real[name] for name in mix], num_samples)
