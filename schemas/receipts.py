@@ -49,13 +49,18 @@ class WorkItem(Strict):
 
 
 class MemberAt(Strict):
-    """Where one member of a window lies in a part: the payload's offset and size, and its sha256."""
+    """Where one member of a window lies in a part: the payload's offset and size, its sha256, and its xxh3 where the part was made here.
+
+    Attributes:
+        xxh3: 64 bits in hex, what a copy is checked by; "" in a shard, where the sha256 is.
+    """
 
     name: str
     part: str
     offset: int
     size: int
     sha256: str
+    xxh3: str = ""
 
 
 class WindowReceipt(Strict):

@@ -3,22 +3,48 @@
 import hashlib
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from functools import cache
+from typing import BinaryIO, Protocol
 
 from ...schemas.pieces import Runs, num_bytes
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
 COPY_BYTES = 1 << 20
+MAX_MEMBER_BYTES = 8**11 - 1
 
 
 def header(name: str, size: int) -> bytes:
     """The 512 bytes before a member's payload. Raises ValueError for a name that USTAR cannot hold in its name field."""
     if len(name.encode()) > 100:
         raise ValueError(f"{name!r} has more than 100 bytes")
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT)
+    if size > MAX_MEMBER_BYTES:
+        raise ValueError(f"{name!r} has {size} bytes, a member has at most {MAX_MEMBER_BYTES}")
+    block = bytearray(_blank_header())
+    block[: len(name.encode())] = name.encode()
+    block[124:136] = b"%011o\0" % size
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@cache
+def _blank_header() -> bytes:
+    """A header without name and size, as Python writes it, spaces for its checksum. To fill in three fields takes a tenth of the time."""
+    info = tarfile.TarInfo("")
+    info.mode = 0o644
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[148:156] = bytes(8).replace(b"\0", b" ")
+    return bytes(block)
+
+
+class Running(Protocol):
+    """A hash under way."""
+
+    def update(self, data: bytes, /) -> None:
+        """Takes more bytes."""
+
+    def hexdigest(self) -> str:
+        """Of all bytes so far."""
 
 
 class TarWriter:
@@ -44,12 +70,11 @@ class TarWriter:
         self._pad()
         return offset
 
-    def copy(self, name: str, size: int, source: BinaryIO) -> tuple[int, str]:
-        """Writes a member whose payload is the next `size` bytes of `source`; gives its offset and its sha256. Raises EOFError if they are
-        not there."""
+    def copy(self, name: str, size: int, source: BinaryIO, running: Running) -> int:
+        """Writes a member whose payload is the next `size` bytes of `source`, which `running` is fed; gives its offset. Raises EOFError if
+        they are not there."""
         self._write(header(name, size))
         offset, left = self.position, size
-        running = hashlib.sha256()
         while left:
             data = source.read(min(left, COPY_BYTES))
             if not data:
@@ -58,7 +83,7 @@ class TarWriter:
             running.update(data)
             left -= len(data)
         self._pad()
-        return offset, running.hexdigest()
+        return offset
 
     def close(self) -> None:
         """Writes the two zero blocks that end a tar. The file stays open."""

@@ -1,5 +1,6 @@
 """Canonical tars: USTAR, no time, no owner, members sorted, nothing compressed; their bytes follow from names and contents."""
 
+import hashlib
 import io
 import tarfile
 
@@ -61,10 +62,24 @@ def test_the_writer_writes_what_pythons_own_writes(files):
 def test_a_copy_is_the_same_as_an_addition_and_must_be_whole():
     added, copied = io.BytesIO(), io.BytesIO()
     tar.TarWriter(added).add("a.npy", [b"x" * 1_000_000] * 3)
-    tar.TarWriter(copied).copy("a.npy", 3_000_000, io.BytesIO(b"x" * 3_000_001))
-    assert added.getvalue() == copied.getvalue()
+    running = hashlib.sha256()
+    tar.TarWriter(copied).copy("a.npy", 3_000_000, io.BytesIO(b"x" * 3_000_001), running)
+    assert added.getvalue() == copied.getvalue() and running.hexdigest() == hashlib.sha256(b"x" * 3_000_000).hexdigest()
     with pytest.raises(EOFError, match="ends 1 bytes early"):
-        tar.TarWriter(io.BytesIO()).copy("a.npy", 5, io.BytesIO(b"four"))
+        tar.TarWriter(io.BytesIO()).copy("a.npy", 5, io.BytesIO(b"four"), running)
+
+
+@settings(deadline=None, max_examples=100)
+@given(name=names, size=st.integers(0, tar.MAX_MEMBER_BYTES))
+def test_a_header_is_pythons_own_for_every_size(name, size):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert tar.header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_a_member_that_ustar_cannot_count_is_refused():
+    with pytest.raises(ValueError, match="at most 8589934591"):
+        tar.header("a.npy", tar.MAX_MEMBER_BYTES + 1)
 
 
 @pytest.mark.parametrize("name", ["x" * 101, "é" * 51])
