@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO
 from itertools import groupby
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from ...schemas.errors import CorpusError, InputError
 from ...schemas.receipts import MemberAt
@@ -150,14 +150,13 @@ class ShardReader(PartReader):
     def _at(self, at: MemberAt) -> BinaryIO:
         return BytesIO(self._made[at.part]) if at.part in self._made else super()._at(at)
 
-    def _refuse(self, at: MemberAt, digest: str) -> None:
+    def _refuse(self, at: MemberAt) -> NoReturn:
         """A corpus is not ours to mend: nothing is removed."""
-        if digest != at.sha256:
-            key = self._keys.get((at.part, at.offset), "")
-            raise CorpusError(
-                f"{self._folder.uri}: {at.part}: window {key}: {at.name} at byte {at.offset} is not what the index says",
-                hint=f"`microturn verify` names all that is damaged; {REMEDY}",
-            )
+        key = self._keys.get((at.part, at.offset), "")
+        raise CorpusError(
+            f"{self._folder.uri}: {at.part}: window {key}: {at.name} at byte {at.offset} is not what the index says",
+            hint=f"`microturn verify` names all that is damaged; {REMEDY}",
+        )
 
 
 def open_sources(uris: Sequence[str], staging: str = "") -> list[Held]:

@@ -7,7 +7,7 @@ by sha256, this is about disks. A part that has changed is removed: the next bui
 import contextlib
 import hashlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import xxhash
 
@@ -41,7 +41,8 @@ class PartReader:
         """A member's payload. Raises OSError when it is not what its receipt says."""
         file = self._at(at)
         data = file.read(at.size)
-        self._refuse(at, hashlib.sha256(data).hexdigest() == at.sha256)
+        if hashlib.sha256(data).hexdigest() != at.sha256:
+            self._refuse(at)
         return data
 
     def copy(self, at: MemberAt, name: str, tar: TarWriter) -> int:
@@ -50,8 +51,9 @@ class PartReader:
         try:
             offset = tar.copy(name, at.size, self._at(at), running)
         except EOFError:
-            offset = -1
-        self._refuse(at, offset >= 0 and running.hexdigest() == (at.xxh3 or at.sha256))
+            self._refuse(at)
+        if running.hexdigest() != (at.xxh3 or at.sha256):
+            self._refuse(at)
         return offset
 
     def close(self) -> None:
@@ -73,13 +75,13 @@ class PartReader:
         self._open[at.part].seek(at.offset)
         return self._open[at.part]
 
-    def _refuse(self, at: MemberAt, is_whole: bool) -> None:
-        if not is_whole:
-            with contextlib.suppress(OSError):
-                self._staging.delete(at.part)
-            raise OSError(
-                f"{at.part}: {at.name} at {at.offset} has changed since it was written; the part is removed, the next build makes it again"
-            )
+    def _refuse(self, at: MemberAt) -> NoReturn:
+        """A member is not what its receipt says."""
+        with contextlib.suppress(OSError):
+            self._staging.delete(at.part)
+        raise OSError(
+            f"{at.part}: {at.name} at {at.offset} has changed since it was written; the part is removed, the next build makes it again"
+        )
 
 
 class PartWriter:
