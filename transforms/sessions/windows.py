@@ -33,8 +33,9 @@ class MediaWindow:
     num_ticks: int
     pieces: dict[str, Pieces]
 
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The members as arrays."""
+        """The members as arrays: copies of those that lie in several pieces."""
         return {name: pieces.whole() for name, pieces in self.pieces.items()}
 
 
