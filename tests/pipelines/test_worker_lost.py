@@ -71,8 +71,12 @@ def is_decoder(command: str) -> bool:
 
 
 def in_the_middle(out: Path, driver: "subprocess.Popen[bytes]", num_receipts: int) -> None:
-    """Waits until so many receipts are there and a part is under way."""
-    while len(receipts(out)) < num_receipts or not any((out / ".staging").glob(".*.tmp")):
+    """Waits until so many receipts are there, a decoder is at work and a part is under way: the driver writes files of its own before."""
+
+    def begun() -> bool:
+        return any((out / ".staging").glob(".*.tmp")) and any(map(is_decoder, below(driver.pid).values()))
+
+    while len(receipts(out)) < num_receipts or not begun():
         assert driver.poll() is None, "it was done before anything could be killed"
         time.sleep(0.005)
 
