@@ -28,6 +28,7 @@ LEASE = ".building"
 RENEW_S = 10.0
 DEAD_S = 60.0
 DYING_S = 2.0  # a killed process's own children may hold its lock for a moment longer
+MAX_RELEASES = 3  # tries to give a lease back
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # a disk without locks is treated as a store
 
 
@@ -65,9 +66,11 @@ class Lease:
         self._over.set()
         if self._renewer is not None:
             self._renewer.join()
-        with contextlib.suppress(OSError):  # it will be found dead
-            if _token_in(self._folder) == self.token:
-                self._folder.delete(LEASE)
+        for _ in range(MAX_RELEASES):  # a store may fail a request; left behind, the lease is found dead, by who waits a minute for it
+            with contextlib.suppress(OSError):
+                if _token_in(self._folder) == self.token:
+                    self._folder.delete(LEASE)
+                break
         if self._file is not None:
             self._file.close()
 
